@@ -1,0 +1,3 @@
+"""Land-cover maps from satellite and aerial images."""
+
+__version__ = "0.1.0"

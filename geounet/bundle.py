@@ -1,0 +1,290 @@
+"""A bundle: a model on disk, with everything needed to use it rightly.
+
+A folder with `model.json` (described by `ModelCard`), `weights.safetensors` and `README.md`, the model card for
+people. `docs/bundle.md` explains every field.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geounet.errors import BundleError
+from tiles.legend import Legend, LegendError
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA_VERSION = 1
+MODEL_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+SHIPPED = Path(__file__).parent / "bundles"
+DEFAULT_BUNDLE = "overhead-rgb"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassCard(_Part):
+    """One land class of the legend; the position in the list is the network's output channel."""
+
+    value: Annotated[int, Field(ge=0, le=254)]
+    name: str
+    color: tuple[int, int, int]
+
+
+class Architecture(_Part):
+    """What `net.build_network` builds: a segmentation-models-pytorch decoder on a named encoder."""
+
+    name: str = "unet"
+    encoder: str = "tu-tf_efficientnet_lite0"
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class Normalisation(_Part):
+    """Counts on the 0-255 scale become network input as (count - mean) / std, a value a band."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Quantiles(_Part):
+    """Quantiles of the training imagery on the 0-255 scale: `values[band][level]`."""
+
+    levels: tuple[Fraction, ...]
+    values: tuple[tuple[float, ...], ...]
+
+
+class DataSource(_Part):
+    """One training source, with what its licence asks us to say."""
+
+    name: str
+    licence: str
+    attribution: str
+    held_out: str = ""
+
+
+class Training(_Part):
+    """How the weights came to be, well enough to make them again."""
+
+    sources: tuple[DataSource, ...] = ()
+    config: dict[str, Any] = Field(default_factory=dict)
+    seed: int | None = None
+    commit: str = ""
+    command: str = ""
+
+
+class Score(_Part):
+    """Scores on one data set: mean IoU over `iou`'s classes, IoU a class, pixel accuracy."""
+
+    data: str
+    miou: Fraction
+    iou: dict[str, Fraction]
+    accuracy: Fraction | None = None
+    calibration_error: Fraction | None = None
+
+
+class WeightsCard(_Part):
+    """The weights file and its fingerprint."""
+
+    file: str = WEIGHTS_FILE
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class ModelCard(_Part):
+    """`model.json`, whole."""
+
+    schema_version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: str = "1"
+    description: str = ""
+    licence: str = "Apache-2.0"
+    architecture: Architecture = Architecture()
+    bands: Annotated[tuple[str, ...], Field(min_length=1)]
+    normalisation: Normalisation
+    quantiles: Quantiles | None = None
+    legend: Annotated[tuple[ClassCard, ...], Field(min_length=2)]
+    gsd_m: tuple[float, float]
+    chip_size: Annotated[int, Field(ge=32, multiple_of=32)] = 512
+    overlap: Annotated[int, Field(ge=0)] = 128
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    training: Training = Training()
+    scores: tuple[Score, ...] = ()
+    weights: WeightsCard
+
+    @model_validator(mode="after")
+    def _agree(self) -> "ModelCard":
+        bands = len(self.bands)
+        if len(set(self.bands)) != bands:
+            raise ValueError(f"band names must be unique: {list(self.bands)}")
+        if len(self.normalisation.mean) != bands or len(self.normalisation.std) != bands:
+            raise ValueError(f"normalisation needs one mean and one std for each of the {bands} bands")
+        if min(self.normalisation.std) <= 0:
+            raise ValueError("normalisation std must be positive")
+        if self.quantiles is not None and (
+            len(self.quantiles.values) != bands
+            or any(len(v) != len(self.quantiles.levels) for v in self.quantiles.values)
+        ):
+            raise ValueError("quantiles need one row a band and one value a level")
+        if not 0 < self.gsd_m[0] <= self.gsd_m[1]:
+            raise ValueError(f"gsd_m must be (finest, coarsest), both positive: {self.gsd_m}")
+        if self.overlap >= self.chip_size:
+            raise ValueError("overlap must be smaller than chip_size")
+        return self
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A bundle whose card was read and whose weights were checked against their fingerprint."""
+
+    folder: Path
+    card: ModelCard
+
+    @classmethod
+    def load(cls, name_or_folder: str | os.PathLike[str]) -> "ModelBundle":
+        """Open a shipped bundle by name or any bundle by folder, and verify it.
+
+        Raises BundleError, naming the file and the remedy, where something is missing, malformed or damaged.
+        """
+        folder = _find(name_or_folder)
+        card = _read_card(folder / MODEL_FILE)
+        weights = folder / card.weights.file
+        if Path(card.weights.file).name != card.weights.file:
+            raise BundleError(
+                f"{folder / MODEL_FILE}: weights.file must be a plain file name inside the bundle"
+            )
+        if not weights.is_file():
+            raise BundleError(f"{weights} is missing: the bundle is incomplete, copy or train it again")
+        digest = sha256_of(weights)
+        if digest != card.weights.sha256:
+            raise BundleError(
+                f"{weights} is damaged or not the file that {MODEL_FILE} describes "
+                f"(sha256 {digest[:12]}..., expected {card.weights.sha256[:12]}...): copy or train the bundle again"
+            )
+        return cls(folder, card)
+
+    @property
+    def name(self) -> str:
+        """The bundle's name as its card gives it."""
+        return self.card.name
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Band names in the order the network wants them."""
+        return self.card.bands
+
+    @cached_property
+    def legend(self) -> Legend:
+        """The land classes in channel order."""
+        try:
+            return Legend.from_records([c.model_dump() for c in self.card.legend])
+        except LegendError as error:
+            raise BundleError(f"{self.folder / MODEL_FILE}: {error}") from error
+
+    @property
+    def weights_path(self) -> Path:
+        """The safetensors file."""
+        return self.folder / self.card.weights.file
+
+    @cached_property
+    def digest(self) -> str:
+        """Fingerprint of all that changes a prediction: the card without scores and texts; weights included."""
+        card = self.card.model_dump(mode="json", exclude={"description", "training", "scores", "licence"})
+        return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
+
+    def state_dict(self) -> "dict[str, torch.Tensor]":
+        """The weights as float32 tensors. Raises BundleError where the file is not readable safetensors."""
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(self.weights_path)
+        except (SafetensorError, OSError) as error:
+            raise BundleError(f"{self.weights_path} is not a readable safetensors file: {error}") from error
+        return {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()}
+
+
+def save_bundle(
+    folder: Path, card: dict[str, Any], state: "dict[str, torch.Tensor]", readme: str
+) -> ModelBundle:
+    """Write a bundle: half-precision weights, `model.json` (its `weights` filled in here), model card text.
+
+    `card` holds the fields of `ModelCard` without `weights`. Raises BundleError where they do not validate.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    halves = {
+        k: (v.to(torch.float16) if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in state.items()
+        if not k.endswith("num_batches_tracked")
+    }
+    if not all(bool(torch.isfinite(v).all()) for v in halves.values()):
+        raise BundleError(f"{folder}: weights that are not finite in half precision cannot be saved")
+    save_file(halves, folder / WEIGHTS_FILE)
+    try:
+        checked = ModelCard.model_validate({**card, "weights": {"sha256": sha256_of(folder / WEIGHTS_FILE)}})
+    except ValidationError as error:
+        raise BundleError(f"{folder / MODEL_FILE}: {_first_problem(error)}") from error
+    (folder / MODEL_FILE).write_text(checked.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    return ModelBundle.load(folder)
+
+
+def shipped_bundles() -> tuple[str, ...]:
+    """Names of the bundles that come with the package."""
+    return tuple(sorted(p.parent.name for p in SHIPPED.glob(f"*/{MODEL_FILE}")))
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _find(name_or_folder: str | os.PathLike[str]) -> Path:
+    shipped = SHIPPED / str(name_or_folder)
+    if str(name_or_folder) in shipped_bundles():
+        return shipped
+    folder = Path(name_or_folder)
+    if (folder / MODEL_FILE).is_file():
+        return folder
+    known = ", ".join(shipped_bundles()) or "none"
+    if folder.is_dir():
+        raise BundleError(f"{folder} is no bundle: it has no {MODEL_FILE}")
+    raise BundleError(
+        f"no model '{name_or_folder}': give the folder of a bundle or one of the installed models: {known}"
+    )
+
+
+def _read_card(path: Path) -> ModelCard:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} cannot be read as JSON: {error}") from error
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has schema version {version!r}, this geounet reads version {SCHEMA_VERSION}: "
+            "install the geounet that made the bundle, or train it again"
+        )
+    try:
+        return ModelCard.model_validate(record)
+    except ValidationError as error:
+        raise BundleError(f"{path}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "card"
+    return f"{where}: {problem['msg']}"

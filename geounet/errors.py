@@ -1,0 +1,25 @@
+"""What can go wrong with models and with the work; `tiles.errors` covers pixels and geometry."""
+
+
+class GeounetError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class BundleError(GeounetError):
+    """A bundle is missing, damaged, or made for another version of this program."""
+
+
+class EngineError(GeounetError):
+    """The network cannot be run as asked for: no such device, engine not installed."""
+
+
+class MismatchError(GeounetError):
+    """Scene and bundle do not fit each other: resolution, bands or values."""
+
+
+class ResourceError(GeounetError):
+    """Not enough memory or disk for the work."""
+
+
+class TrainingError(GeounetError):
+    """A training configuration or its data cannot be used."""

@@ -1,0 +1,1 @@
+"""Pixels and geometry of georeferenced scenes."""

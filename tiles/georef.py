@@ -1,0 +1,72 @@
+"""Where a raster lies on the Earth: CRS, transform, shape."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from pyproj import CRS as ProjCRS
+from pyproj import Geod, Transformer
+from rasterio.crs import CRS
+
+
+@dataclass(frozen=True)
+class Georef:
+    """The grid of a raster.
+
+    `transform` maps (column, row) of a pixel's upper-left corner to coordinates of `crs`;
+    `shape` is (rows, columns).
+    """
+
+    crs: CRS
+    transform: Affine
+    shape: tuple[int, int]
+
+    @cached_property
+    def proj_crs(self) -> ProjCRS:
+        """The CRS as pyproj knows it."""
+        return ProjCRS.from_user_input(self.crs.to_wkt())
+
+    @cached_property
+    def geod(self) -> Geod:
+        """The ellipsoid of the CRS, WGS 84 where it names none."""
+        return self.proj_crs.get_geod() or Geod(ellps="WGS84")
+
+    @cached_property
+    def _to_lonlat(self) -> Transformer:
+        geodetic = self.proj_crs.geodetic_crs or ProjCRS.from_epsg(4326)
+        return Transformer.from_crs(self.proj_crs, geodetic, always_xy=True)
+
+    def lonlat(
+        self, cols: npt.ArrayLike, rows: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Longitude and latitude in degrees, on the CRS's own datum, of fractional pixel positions."""
+        c, r = np.asarray(cols, dtype=np.float64), np.asarray(rows, dtype=np.float64)
+        t = self.transform
+        lon, lat = self._to_lonlat.transform(t.a * c + t.b * r + t.c, t.d * c + t.e * r + t.f)
+        return np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64)
+
+    def metres_per_pixel(self) -> tuple[float, float]:
+        """(down a column, along a row): metres on the ellipsoid covered by one pixel at the raster's centre."""
+        rows, cols = self.shape
+        half = 0.5
+        c, r = cols / 2, rows / 2
+        lon, lat = self.lonlat([c, c, c - half, c + half], [r - half, r + half, r, r])
+        _, _, down = self.geod.inv(lon[0], lat[0], lon[1], lat[1])
+        _, _, along = self.geod.inv(lon[2], lat[2], lon[3], lat[3])
+        return float(down), float(along)
+
+    @property
+    def gsd(self) -> float:
+        """Ground sampling distance in metres: geometric mean of both directions at the raster's centre."""
+        down, along = self.metres_per_pixel()
+        return math.sqrt(down * along)
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(left, bottom, right, top) in the CRS, of all four corners, rotation included."""
+        rows, cols = self.shape
+        corners = [self.transform * corner for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))]
+        xs, ys = zip(*corners, strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
