@@ -158,9 +158,7 @@ class ModelBundle:
         card = _read_card(folder / MODEL_FILE)
         weights = folder / card.weights.file
         if Path(card.weights.file).name != card.weights.file:
-            raise BundleError(
-                f"{folder / MODEL_FILE}: weights.file must be a plain file name inside the bundle"
-            )
+            raise BundleError(f"{folder / MODEL_FILE}: weights.file must be a plain file name inside the bundle")
         if not weights.is_file():
             raise BundleError(f"{weights} is missing: the bundle is incomplete, copy or train it again")
         digest = sha256_of(weights)
@@ -213,9 +211,7 @@ class ModelBundle:
         return {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()}
 
 
-def save_bundle(
-    folder: Path, card: dict[str, Any], state: "dict[str, torch.Tensor]", readme: str
-) -> ModelBundle:
+def save_bundle(folder: Path, card: dict[str, Any], state: "dict[str, torch.Tensor]", readme: str) -> ModelBundle:
     """Write a bundle: half-precision weights, `model.json` (its `weights` filled in here), model card text.
 
     `card` holds the fields of `ModelCard` without `weights`. Raises BundleError where they do not validate.

@@ -78,9 +78,7 @@ def load_pretrained_encoder(network: nn.Module, encoder: str) -> str:
         state, source = _hub_weights(encoder)
     model: Any = network.encoder.model  # type: ignore[union-attr]  # smp keeps timm's module here
     names = [k for k in _timm_keys(encoder) if not k.endswith("num_batches_tracked")]
-    state = dict(
-        zip(names, (v for k, v in state.items() if not k.endswith("num_batches_tracked")), strict=True)
-    )
+    state = dict(zip(names, (v for k, v in state.items() if not k.endswith("num_batches_tracked")), strict=True))
     stem = next(iter(names))
     state[stem] = _stem_for(state[stem], model.state_dict()[stem].shape[1])
     found = model.load_state_dict(state, strict=False)

@@ -77,7 +77,8 @@ def network_input(counts: Array, normalisation: Normalisation) -> Float32:
 
 def _stretched(counts: Array, band: BandStretch) -> Float32:
     share = np.clip((counts.astype(np.float32) - band.low) / (band.high - band.low), 0.0, 1.0)
-    return (band.out_low + (band.out_high - band.out_low) * share**band.gamma).astype(np.float32)
+    out: Float32 = (band.out_low + (band.out_high - band.out_low) * share**band.gamma).astype(np.float32)
+    return out
 
 
 def _targets(quantiles: Quantiles | None, band: int) -> tuple[float, float, float]:

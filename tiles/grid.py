@@ -45,9 +45,7 @@ class Axis:
         if self.length < 1 or self.chip < 1:
             raise GridError(f"a side of {self.length} px cannot be cut into chips of {self.chip} px")
         if not 0 <= self.overlap < self.chip:
-            raise GridError(
-                f"overlap must lie in 0..{self.chip - 1} for chips of {self.chip} px, not {self.overlap}"
-            )
+            raise GridError(f"overlap must lie in 0..{self.chip - 1} for chips of {self.chip} px, not {self.overlap}")
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
