@@ -64,6 +64,25 @@ class Georef:
         down, along = self.metres_per_pixel()
         return math.sqrt(down * along)
 
+    def pixel_area_m2(self, cols: npt.ArrayLike, rows: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Area on the ellipsoid, in square metres, of one pixel centred at each fractional position.
+
+        The cross product of the pixel's sides on the tangent plane, with the meridional radius of curvature M and
+        the prime-vertical one N (Snyder, Map Projections - A Working Manual, 1987, eqs. 4-18 to 4-21).
+        """
+        c, r = np.asarray(cols, dtype=np.float64), np.asarray(rows, dtype=np.float64)
+        half = 0.5
+        lon, lat = self.lonlat(np.stack([c, c, c - half, c + half]), np.stack([r - half, r + half, r, r]))
+        phi = np.radians(lat.mean(axis=0))
+        bend = 1.0 - self.geod.es * np.sin(phi) ** 2
+        north = self.geod.a * (1.0 - self.geod.es) / bend**1.5
+        east = self.geod.a / np.sqrt(bend) * np.cos(phi)
+        turn = np.remainder(np.diff(lon[0:2], axis=0)[0] + 180.0, 360.0) - 180.0
+        across = np.remainder(np.diff(lon[2:4], axis=0)[0] + 180.0, 360.0) - 180.0
+        down = np.radians(np.stack([turn * east, (lat[1] - lat[0]) * north]))
+        along = np.radians(np.stack([across * east, (lat[3] - lat[2]) * north]))
+        return np.asarray(np.abs(down[0] * along[1] - down[1] * along[0]), dtype=np.float64)
+
     def bounds(self) -> tuple[float, float, float, float]:
         """(left, bottom, right, top) in the CRS, of all four corners, rotation included."""
         rows, cols = self.shape

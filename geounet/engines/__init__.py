@@ -1,0 +1,96 @@
+"""What runs the network. `open_engine` chooses; each engine is one file."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from geounet.bundle import ModelBundle
+from geounet.errors import EngineError
+from tiles.blend import Scores
+from tiles.chips import Chip
+
+Float32 = npt.NDArray[np.float32]
+Prepare = Callable[[npt.NDArray[Any], npt.NDArray[np.bool_]], Float32]
+"""Raw counts (bands, rows, columns) and validity (rows, columns) to the 0-255 scale (bands, rows, columns)."""
+
+ENGINES = ("auto", "torch", "openvino")
+PRECISIONS = ("auto", "f32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What was asked for, with every `auto` resolved: it is recorded, and a resumed run keeps it."""
+
+    engine: str
+    device: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.engine} on {self.device}, {self.precision}"
+
+
+class Engine(Protocol):
+    """Runs one network on chips of one size."""
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What runs where, in which precision."""
+        ...
+
+    def predict(self, chips: Iterable[Chip], prepare: Prepare) -> Iterator[Scores]:
+        """Class probabilities of every chip, in the order the chips came; empty chips are passed on unscored."""
+        ...
+
+
+def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto") -> EngineSpec:
+    """Turn every `auto` into a choice. Raises EngineError for what this machine does not have.
+
+    The device: CUDA, then MPS, then the CPU. The engine: OpenVINO on the CPU where it is installed, else torch.
+    The precision: fp16 on CUDA, f32 on MPS, and bf16 on a CPU with bf16 instructions (AMX or AVX-512), else f32.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"no engine '{engine}', choose one of: {', '.join(ENGINES)}")
+    if precision not in PRECISIONS:
+        raise EngineError(f"no precision '{precision}', choose one of: {', '.join(PRECISIONS)}")
+    if device == "auto":
+        device = "cpu" if engine == "openvino" else _best_device()
+    if engine == "auto":
+        engine = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
+    if engine == "openvino":
+        from geounet.engines.openvino import resolve_precision
+    else:
+        from geounet.engines.torch import resolve_precision
+    return EngineSpec(engine, device, resolve_precision(device, precision))
+
+
+def open_engine(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float = 1.0) -> Engine:
+    """The engine for a resolved `spec`. `upsample` enlarges every chip for the network and its scores back."""
+    if spec.engine == "openvino":
+        from geounet.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(bundle, spec, chip_size, upsample)
+    from geounet.engines.torch import TorchEngine
+
+    return TorchEngine(bundle, spec, chip_size, upsample)
+
+
+def _best_device() -> str:
+    # Asking torch costs seconds; a machine without any accelerator's driver need not be asked.
+    if not _has_accelerator():
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _has_accelerator() -> bool:
+    import platform
+    from pathlib import Path
+
+    return platform.system() == "Darwin" or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()

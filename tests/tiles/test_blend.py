@@ -1,0 +1,148 @@
+"""Laws of blending, against an independent float64 blend of the whole scene."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiles.blend import Scores, SeamAudit, Strip, axis_weights, blend
+from tiles.grid import Axis, ChipGrid
+from tiles.legend import NODATA, LandClass, Legend
+
+LEGEND = Legend(tuple(LandClass(v, f"class-{v}", (v, v, v)) for v in (3, 7, 0, 11)))
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> ChipGrid:
+    chip = draw(st.integers(1, 24))
+    shape = draw(st.tuples(st.integers(1, 70), st.integers(1, 70)))
+    return ChipGrid(shape, chip, draw(st.integers(0, chip - 1)))
+
+
+def random_scores(grid: ChipGrid, seed: int) -> tuple[list[Scores], npt.NDArray[np.bool_]]:
+    """Random probabilities for every chip and one validity for the scene; chips without a valid pixel unscored."""
+    rng = np.random.default_rng(seed)
+    valid = rng.random(grid.shape) > rng.choice([0.0, 0.3, 0.97])
+    padded = np.zeros((grid.shape[0] + grid.chip_size, grid.shape[1] + grid.chip_size), dtype=bool)
+    padded[: grid.shape[0], : grid.shape[1]] = valid
+    out = []
+    for row, col in grid.positions():
+        window = grid.window(row, col)
+        raw = rng.random((len(LEGEND), grid.chip_size, grid.chip_size)).astype(np.float32) ** 4 + 1e-3
+        mask = padded[window.top : window.bottom, window.left : window.right]
+        out.append(Scores(row, col, window, raw / raw.sum(axis=0) if mask.any() else None, mask))
+    return out, valid
+
+
+def brute_force(grid: ChipGrid, scores: list[Scores]) -> npt.NDArray[np.float64]:
+    """Blended probabilities float64 (classes, rows, columns), made with whole-scene arrays."""
+    total = np.zeros((len(LEGEND), *grid.shape))
+    weights = np.zeros(grid.shape)
+    hann = np.sin(np.pi * (np.arange(grid.chip_size) + 0.5) / grid.chip_size) ** 2
+    step = grid.chip_size - grid.overlap
+    for score in scores:
+        window = score.window
+        # The last chip is slid inwards; it counts from where a chip that was not slid would have started.
+        top = window.top if score.row == 0 else grid.rows.starts[score.row - 1] + step
+        left = window.left if score.col == 0 else grid.cols.starts[score.col - 1] + step
+        bottom, right = min(window.bottom, grid.shape[0]), min(window.right, grid.shape[1])
+        ys, xs = np.arange(top, bottom), np.arange(left, right)
+        weight = np.outer(hann[ys - window.top], hann[xs - window.left])
+        weights[top:bottom, left:right] += weight
+        if score.probabilities is not None:
+            part = score.probabilities[:, top - window.top : bottom - window.top, left - window.left :][:, :, : xs.size]
+            total[:, top:bottom, left:right] += weight * part
+    return total / weights
+
+
+def assemble(strips: Iterator[Strip], shape: tuple[int, int]) -> Strip:
+    parts = list(strips)
+    edge = 0
+    for part in parts:
+        assert part.top == edge
+        edge += part.classes.shape[0]
+    assert edge == shape[0]
+    planes = [p.probabilities for p in parts if p.probabilities is not None]
+    return Strip(
+        0,
+        np.concatenate([p.classes for p in parts]),
+        np.concatenate([p.confidence for p in parts]),
+        np.concatenate(planes, axis=1) if planes else None,
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(grids(), st.integers(0, 2**32 - 1))
+def test_equals_a_brute_force_blend_of_the_whole_scene(grid: ChipGrid, seed: int) -> None:
+    scores, valid = random_scores(grid, seed)
+    found = assemble(blend(scores, grid, LEGEND, probabilities=True), grid.shape)
+    expected = brute_force(grid, scores)
+    assert found.probabilities is not None
+    assert np.abs(found.probabilities[:, valid] - 100 * expected[:, valid]).max(initial=0) <= 0.5 + 1e-3
+    assert np.abs(found.confidence[valid] - 100 * expected.max(axis=0)[valid]).max(initial=0) <= 0.5 + 1e-3
+    ordered = np.sort(expected, axis=0)
+    clear = valid & (ordered[-1] - ordered[-2] > 1e-5)
+    assert (found.classes[clear] == LEGEND.values[expected.argmax(axis=0)][clear]).all()
+    assert (found.classes[~valid] == NODATA).all()
+    assert (found.confidence[~valid] == NODATA).all()
+    assert (found.probabilities[:, ~valid] == NODATA).all()
+
+
+@given(st.integers(1, 60), st.integers(1, 300), st.data())
+def test_normalised_weights_sum_to_one(chip: int, length: int, data: st.DataObject) -> None:
+    axis = Axis(length, chip, data.draw(st.integers(0, chip - 1)))
+    total = np.zeros(length)
+    for index, weights in enumerate(axis_weights(axis)):
+        first, end = axis.used(index)
+        assert weights.shape == (end - first,)
+        assert (weights > 0).all()
+        total[first:end] += weights
+    assert np.allclose(total, 1.0, atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(grids())
+def test_a_constant_prediction_stays_constant(grid: ChipGrid) -> None:
+    scores, _ = random_scores(grid, 0)
+    constant = np.array([0.1, 0.6, 0.2, 0.1], dtype=np.float32)[:, None, None]
+    field = np.broadcast_to(constant, (4, grid.chip_size, grid.chip_size)).copy()
+    whole = [replace(s, probabilities=field, valid=np.ones_like(s.valid)) for s in scores]
+    audit = SeamAudit()
+    found = assemble(blend(whole, grid, LEGEND, audit=audit), grid.shape)
+    assert (found.classes == 7).all()
+    assert (found.confidence == 60).all()
+    assert audit.disagreement == 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(grids(), st.integers(0, 2**32 - 1), st.data())
+def test_a_blend_that_goes_on_in_the_middle_gives_the_same_bytes(
+    grid: ChipGrid, seed: int, data: st.DataObject
+) -> None:
+    scores, _ = random_scores(grid, seed)
+    whole = assemble(blend(scores, grid, LEGEND), grid.shape)
+    stopped = grid.rows.settled(data.draw(st.integers(0, len(grid.rows.starts) - 1)))[0]
+    first = grid.rows.first_touching(stopped)
+    for strip in blend([s for s in scores if s.row >= first], grid, LEGEND, first_row=first):
+        skip = max(stopped - strip.top, 0)
+        rows = slice(strip.top + skip, strip.top + strip.classes.shape[0])
+        assert (strip.classes[skip:] == whole.classes[rows]).all()
+        assert (strip.confidence[skip:] == whole.confidence[rows]).all()
+
+
+def test_the_audit_counts_overlap_pixels_that_disagree() -> None:
+    grid = ChipGrid((4, 6), 4, 2)
+    votes = [np.zeros((4, 4, 4), dtype=np.float32), np.zeros((4, 4, 4), dtype=np.float32)]
+    votes[0][0] = 1.0
+    votes[1][0, :1] = 1.0
+    votes[1][2, 1:] = 1.0
+    scores = [Scores(0, col, grid.window(0, col), votes[col], np.ones((4, 4), dtype=bool)) for col in range(2)]
+    audit = SeamAudit()
+    list(blend(scores, grid, LEGEND, audit=audit))
+    assert audit.pixels == 8
+    assert audit.pairs[0, 0] == 2
+    assert audit.pairs[0, 2] == 6
+    assert audit.disagreement == 0.75

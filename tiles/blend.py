@@ -1,0 +1,292 @@
+"""Blend overlapping class probabilities into finished strips.
+
+Every chip is weighted with a separable Hann window; per axis the weights of all chips that use a pixel are divided
+by their sum, so that the normalised weights sum to one and blending is a plain weighted sum. A pixel that only one
+chip uses has weight one exactly. Floats are kept only where chips overlap: the tail of the chip on the left, and the
+rows that the next chip row will touch. All else becomes class and confidence at once, one byte each.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from tiles.grid import Axis, ChipGrid, Window
+from tiles.legend import NODATA, Legend
+
+Bytes = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the network says of one chip.
+
+    `probabilities` is float32 (classes, chip, chip), or None where no pixel of the chip is valid;
+    `valid` is (chip, chip).
+    """
+
+    row: int
+    col: int
+    window: Window
+    probabilities: Float32 | None
+    valid: Mask
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Finished, full-width rows from `top` on.
+
+    `classes` and `confidence` (0-100) are uint8 (rows, width), 255 where the scene is not valid;
+    `probabilities` (0-100) is uint8 (classes, rows, width) where it was asked for.
+    """
+
+    top: int
+    classes: Bytes
+    confidence: Bytes
+    probabilities: Bytes | None = None
+
+
+@dataclass
+class SeamAudit:
+    """How often two chips disagree where they overlap, before blending.
+
+    `pairs[a, b]` counts pixels that the earlier chip gave to channel `a` and the later one to `b`.
+    """
+
+    pairs: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+
+    @property
+    def pixels(self) -> int:
+        """Overlap pixels compared."""
+        return int(self.pairs.sum())
+
+    @property
+    def disagreement(self) -> float:
+        """Share of the compared pixels with different classes; 0 where nothing overlapped."""
+        return 1.0 - float(np.trace(self.pairs)) / self.pixels if self.pixels else 0.0
+
+
+def axis_weights(axis: Axis) -> tuple[Float32, ...]:
+    """Normalised weights of every chip along one axis, for the pixels `axis.used(i)` in turn.
+
+    The window is a periodic Hann taken at pixel centres, sin^2(pi (i + 1/2) / chip), so it is never zero.
+    """
+    window = np.sin(np.pi * (np.arange(axis.chip) + 0.5) / axis.chip) ** 2
+    total = np.zeros(axis.length)
+    raw = []
+    for index, start in enumerate(axis.starts):
+        first, end = axis.used(index)
+        raw.append(window[first - start : end - start])
+        total[first:end] += raw[-1]
+    return tuple((part / total[slice(*axis.used(index))]).astype(np.float32) for index, part in enumerate(raw))
+
+
+def blend(
+    scores: Iterable[Scores],
+    grid: ChipGrid,
+    legend: Legend,
+    *,
+    first_row: int = 0,
+    probabilities: bool = False,
+    audit: SeamAudit | None = None,
+) -> Iterator[Strip]:
+    """Blend scores, which come in the grid's row-major order from chip row `first_row` on, into finished strips.
+
+    A blend that starts at a later chip row gives the same strips as a whole one from the first row on that no
+    earlier chip row touches (`grid.rows.used(first_row - 1)[1]`). Where two classes tie, the earlier channel
+    wins. Memory: width x overlap x classes floats. `audit`, where given, is filled in on the way.
+    """
+    if audit is not None:
+        audit.pairs = np.zeros((len(legend), len(legend)), dtype=np.int64)
+    canvas = _Canvas(grid, legend, first_row, probabilities, audit)
+    last_col = len(grid.cols.starts) - 1
+    for score in scores:
+        canvas.add(score)
+        if score.col == last_col:
+            yield canvas.finish_row(score.row)
+
+
+class _Canvas:
+    """The floats that are still open: below (the next chip row touches them) and tail (the next chip does)."""
+
+    def __init__(
+        self, grid: ChipGrid, legend: Legend, first_row: int, probabilities: bool, audit: SeamAudit | None
+    ) -> None:
+        self.grid = grid
+        self.values = legend.values
+        self.keep_probabilities = probabilities
+        self.pairs = audit.pairs if audit is not None else np.zeros((len(legend), len(legend)), dtype=np.int64)
+        self.wy, self.wx = axis_weights(grid.rows), axis_weights(grid.cols)
+        width = grid.shape[1]
+        self.above = np.zeros((len(legend), 0, width), dtype=np.float32)
+        self.above_class = np.zeros((0, width), dtype=np.uint8)
+        self._start_row(first_row)
+
+    def _start_row(self, row: int) -> None:
+        (top, end), (_, settled) = self.grid.rows.used(row), self.grid.rows.settled(row)
+        width, classes = self.grid.shape[1], len(self.values)
+        self.below = np.zeros((classes, end - settled, width), dtype=np.float32)
+        self.below_class = np.full((end - settled, width), NODATA, dtype=np.uint8)
+        self.classes = np.full((settled - top, width), NODATA, dtype=np.uint8)
+        self.confidence = np.full((settled - top, width), NODATA, dtype=np.uint8)
+        planes = classes if self.keep_probabilities else 0
+        self.probabilities = np.full((planes, settled - top, width), NODATA, dtype=np.uint8)
+        self.tail = np.zeros((classes, end - top, 0), dtype=np.float32)
+        self.tail_class = np.zeros((end - top, 0), dtype=np.uint8)
+
+    def add(self, score: Scores) -> None:
+        """Weigh one chip in and settle the columns that no later chip of its row touches."""
+        rows, cols = self.grid.rows, self.grid.cols
+        (top, bottom), (left, right) = rows.used(score.row), cols.used(score.col)
+        settled = cols.settled(score.col)[1]
+        window = score.window
+        tail = np.empty((len(self.values), bottom - top, right - settled), dtype=np.float32)
+        tail_class = np.empty((bottom - top, right - settled), dtype=np.uint8)
+        down = slice(top - window.top, bottom - window.top)
+        across = slice(left - window.left, right - window.left)
+        scored = score.probabilities
+        _blend_chip(
+            _nothing(len(self.values)) if scored is None else scored[:, down, across],
+            score.valid[down, across],
+            self.wy[score.row],
+            self.wx[score.col],
+            self.values,
+            (self.tail, tail),
+            (self.tail_class, tail_class),
+            (self.above[:, :, left:settled], self.below[:, :, left:settled]),
+            (self.above_class[:, left:settled], self.below_class[:, left:settled]),
+            self.classes[:, left:settled],
+            self.confidence[:, left:settled],
+            self.probabilities[:, :, left:settled],
+            self.pairs,
+        )
+        self.tail, self.tail_class = tail, tail_class
+
+    def finish_row(self, row: int) -> Strip:
+        """The finished strip of chip row `row`; what is open below it is kept for the next."""
+        strip = Strip(
+            self.grid.rows.used(row)[0],
+            self.classes,
+            self.confidence,
+            self.probabilities if self.keep_probabilities else None,
+        )
+        self.above, self.above_class = self.below, self.below_class
+        if row + 1 < len(self.grid.rows.starts):
+            self._start_row(row + 1)
+        return strip
+
+
+@lru_cache(maxsize=8)
+def _nothing(classes: int) -> Float32:
+    return np.zeros((classes, 0, 0), dtype=np.float32)
+
+
+@numba.njit(cache=True, nogil=True, boundscheck=False)
+def _blend_chip(
+    scored: Any,
+    valid: Any,
+    wy: Any,
+    wx: Any,
+    values: Any,
+    tails: Any,
+    tail_classes: Any,
+    opens: Any,
+    open_classes: Any,
+    classes: Any,
+    confidence: Any,
+    probabilities: Any,
+    pairs: Any,
+) -> None:
+    """One chip, row by row: a row of all classes stays in the first-level cache."""
+    height, width = valid.shape
+    n = values.size
+    old_tail, new_tail = tails
+    old_tail_class, new_tail_class = tail_classes
+    above, below = opens
+    above_class, below_class = open_classes
+    settled_rows = classes.shape[0]
+    settled = classes.shape[1]
+    has_scores = scored.shape[1] > 0
+    row = np.empty((n, width), dtype=np.float32)
+    best = np.empty(width, dtype=np.float32)
+    chosen = np.empty(width, dtype=np.uint8)
+    own = np.empty(width, dtype=np.uint8)
+    for y in range(height):
+        own[:] = 255
+        if has_scores:
+            for c in range(n):
+                for x in range(width):
+                    row[c, x] = scored[c, y, x]
+            _argmax(row, best, own, width)
+            for x in range(width):
+                if not valid[y, x]:
+                    own[x] = 255
+            for c in range(n):
+                for x in range(width):
+                    row[c, x] *= wy[y] * wx[x]
+        else:
+            row[:, :] = 0.0
+        for c in range(n):
+            for x in range(old_tail.shape[2]):
+                row[c, x] += old_tail[c, y, x]
+        _count_pairs(old_tail_class[y], own, old_tail.shape[2], pairs)
+        for c in range(n):
+            for x in range(settled, width):
+                new_tail[c, y, x - settled] = row[c, x]
+        # Where three chips share a column the later one speaks for the audit, unless it has nothing to say.
+        for x in range(old_tail.shape[2]):
+            if own[x] == 255:
+                own[x] = old_tail_class[y, x]
+        for x in range(settled, width):
+            new_tail_class[y, x - settled] = own[x]
+        if y < above.shape[1]:
+            for c in range(n):
+                for x in range(settled):
+                    row[c, x] += above[c, y, x]
+            _count_pairs(above_class[y], own, settled, pairs)
+            for x in range(settled):
+                if own[x] == 255:
+                    own[x] = above_class[y, x]
+        if y >= settled_rows:
+            for c in range(n):
+                for x in range(settled):
+                    below[c, y - settled_rows, x] = row[c, x]
+            for x in range(settled):
+                below_class[y - settled_rows, x] = own[x]
+            continue
+        _argmax(row, best, chosen, settled)
+        for x in range(settled):
+            if valid[y, x]:
+                classes[y, x] = values[chosen[x]]
+                confidence[y, x] = np.uint8(min(best[x] * np.float32(100.0) + np.float32(0.5), np.float32(100.0)))
+        for c in range(probabilities.shape[0]):
+            for x in range(settled):
+                if valid[y, x]:
+                    share = row[c, x] * np.float32(100.0) + np.float32(0.5)
+                    probabilities[c, y, x] = np.uint8(min(share, np.float32(100.0)))
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _argmax(row: Any, best: Any, chosen: Any, width: int) -> None:
+    """Largest of row[:, x] and its index, the first where several are equal."""
+    for x in range(width):
+        best[x] = row[0, x]
+        chosen[x] = 0
+    for c in range(1, row.shape[0]):
+        for x in range(width):
+            if row[c, x] > best[x]:
+                best[x] = row[c, x]
+                chosen[x] = c
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _count_pairs(earlier: Any, later: Any, width: int, pairs: Any) -> None:
+    for x in range(width):
+        if earlier[x] != 255 and later[x] != 255:
+            pairs[earlier[x], later[x]] += 1

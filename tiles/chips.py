@@ -1,0 +1,136 @@
+"""Cut a scene into overlapping chips."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tiles.grid import ChipGrid, Window
+
+Counts = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+
+class PixelsLike(Protocol):
+    """Raw counts (bands, rows, columns) and their validity (rows, columns)."""
+
+    @property
+    def values(self) -> Counts: ...
+    @property
+    def valid(self) -> Mask: ...
+
+
+class Readable(Protocol):
+    """What `cut` needs of a scene: windows that lie inside it."""
+
+    def read(self, window: Window) -> PixelsLike: ...
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One model input: its place, raw counts (bands, chip, chip), validity (chip, chip).
+
+    Counts and validity are views into shared memory: read them, never write.
+    """
+
+    row: int
+    col: int
+    window: Window
+    counts: Counts
+    valid: Mask
+
+    @property
+    def empty(self) -> bool:
+        """No pixel is valid, so no network needs to see it."""
+        return not self.valid.any()
+
+
+def cut(scene: Readable, grid: ChipGrid, first_row: int = 0, left: int = 0) -> Iterator[Chip]:
+    """Yield the chips of `grid` in row-major order, from chip row `first_row` on.
+
+    The scene is read in full-width strips, each pixel once, on a thread that keeps one chip row ahead: decoding
+    a strip costs 2-5 times less than decoding the same pixels chip by chip. `left` is the scene column where the
+    grid begins (a grid may cover a block of columns). Chips that stick out of a scene smaller than a chip are
+    padded by reflection. Errors of the scene pass through.
+    """
+    with closing(_ahead(_strips(scene, grid, first_row, left))) as strips:
+        for row, counts, valid in strips:
+            for col, start in enumerate(grid.cols.starts):
+                across = slice(start, start + grid.chip_size)
+                yield Chip(row, col, grid.window(row, col), counts[:, :, across], valid[:, across])
+
+
+def _strips(scene: Readable, grid: ChipGrid, first_row: int, left: int) -> Iterator[tuple[int, Counts, Mask]]:
+    """Chip rows as (row, counts (bands, chip, width), valid (chip, width)); rows shared by two are read once."""
+    rows, width = grid.shape
+    counts: Counts | None = None
+    valid: Mask | None = None
+    bottom = 0
+    for row in range(first_row, len(grid.rows.starts)):
+        top = grid.rows.starts[row]
+        end = min(top + grid.chip_size, rows)
+        fresh_top = top if counts is None else max(top, bottom)
+        fresh = scene.read(Window(fresh_top, left, end - fresh_top, width))
+        if counts is None or valid is None or fresh_top == top:
+            counts, valid = fresh.values, fresh.valid
+        else:
+            kept = fresh_top - top
+            counts = np.concatenate([counts[:, -kept:], fresh.values], axis=1)
+            valid = np.concatenate([valid[-kept:], fresh.valid])
+        bottom = end
+        yield row, *_padded(counts, valid, grid.chip_size)
+
+
+def _padded(counts: Counts, valid: Mask, chip: int) -> tuple[Counts, Mask]:
+    down, across = max(chip - valid.shape[0], 0), max(chip - valid.shape[1], 0)
+    if not down and not across:
+        return counts, valid
+    return (
+        np.pad(counts, ((0, 0), (0, down), (0, across)), mode="reflect"),
+        np.pad(valid, ((0, down), (0, across)), mode="reflect"),
+    )
+
+
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
+    """The same items, made on a thread that stays one item ahead; closing it ends the thread."""
+    done = object()
+    slot: queue.Queue[Any] = queue.Queue(maxsize=1)
+    stop = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                slot.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((done, None))
+        except BaseException as error:  # handed over to the consumer, whatever it is
+            put((done, error))
+
+    thread = threading.Thread(target=work, name="geounet-reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = slot.get()
+            if error is not None:
+                raise error
+            if item is done:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
