@@ -1,9 +1,29 @@
 """The whole product on one screen: a scene becomes a land-cover map."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from tiles.scene import Scene, open_scene
+
+from geounet import __version__
+from geounet.bundle import ModelBundle
+from geounet.engines import Engine, open_engine, resolve
+from geounet.plan import Plan, make_plan
+from geounet.workplace import Workplace
+from tiles.blend import SeamAudit, Strip, blend
+from tiles.chips import cut
+from tiles.errors import SceneError
+from tiles.spool import Spool
+
+if TYPE_CHECKING:
+    from geounet.finish import Stopwatch
+    from geounet.normalise import Stretch
+    from geounet.thumbnail import Thumbnail
 
 
 @dataclass(frozen=True)
@@ -14,12 +34,15 @@ class Options:
     assume_crs: str | None = None
     stretch: str | None = None
     force: bool = False
-    min_area_m2: float | None = None
-    simplify_px: float | None = None
+    min_area_m2: float = 0.0
+    simplify_px: float = 0.0
     formats: tuple[str, ...] = ("gpkg", "geojson")
     probabilities: bool = False
     chip_size: int | None = None
     overlap: int | None = None
+    engine: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -31,14 +54,193 @@ class Progress:
     total: int
     rate: float
     seconds_left: float | None
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True)
 class LandCoverMap:
-    """A finished map: its folder and its `summary.json`."""
+    """A finished map: its folder and its `summary.json`; `fresh` is False where it was there already."""
 
     folder: Path
     summary: dict[str, Any]
+    fresh: bool = True
 
 
 OnProgress = Callable[[Progress], None]
+OnPreflight = Callable[[list[dict[str, Any]]], None]
+
+
+def map_scene(
+    scene_path: str | Path,
+    bundle: ModelBundle,
+    out: Path,
+    options: Options,
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+    on_progress: OnProgress | None = None,
+    on_preflight: OnPreflight | None = None,
+    engines: "EngineShelf | None" = None,
+) -> LandCoverMap:
+    """Make the land-cover map of one scene in the folder `out`.
+
+    The work happens in `out.partial`; the finished folder appears in one rename. The same call goes on where an
+    interrupted one stopped, and does nothing where the same map is finished. Raises errors of `tiles.errors` and
+    `geounet.errors`; a scene that cannot be read leaves nothing behind.
+    """
+    shelf = engines or EngineShelf()
+    with open_scene(
+        scene_path,
+        bundle.bands,
+        bands=options.bands,
+        assume_crs=options.assume_crs,
+        gsd_range=bundle.card.gsd_m,
+        force=options.force,
+    ) as scene:
+        request = request_of(scene, bundle, options)
+        with Workplace.claim(out, overwrite=overwrite, restart=restart) as place:
+            if (summary := place.finished(request)) is not None:
+                return LandCoverMap(out, summary, fresh=False)
+            job = _Job.start(place, scene, bundle, options, request)
+            if on_preflight is not None:
+                on_preflight(job.about["preflight"])
+            try:
+                job.predict(shelf, on_progress)
+            except SceneError:
+                place.discard()  # going on later would meet the same broken block
+                raise
+            return LandCoverMap(out, job.finish(on_progress))
+
+
+@dataclass
+class _Job:
+    """What one map is made of, once everything has been decided."""
+
+    place: Workplace
+    scene: Scene
+    bundle: ModelBundle
+    options: Options
+    plan: Plan
+    stretch: "Stretch"
+    spool: Spool
+    about: dict[str, Any]
+    watch: "Stopwatch"
+
+    @classmethod
+    def start(
+        cls, place: Workplace, scene: Scene, bundle: ModelBundle, options: Options, request: dict[str, Any]
+    ) -> "_Job":
+        """Go on with the interrupted run of the same request, or decide everything and begin."""
+        from geounet.finish import Stopwatch
+        from geounet.normalise import Stretch
+        from geounet.preflight import preflight
+
+        spool = place.resume(request)
+        if spool is None:
+            checked = preflight(scene, bundle, options)
+            spec = resolve(options.engine, options.device, options.precision)
+            plan = make_plan(scene.georef.shape, bundle, spec, scene.upsample, options.chip_size, options.overlap)
+            about = {
+                "request": request,
+                "plan": plan.as_record(),
+                "stretch": checked.stretch.as_record(),
+                "preflight": checked.as_record(),
+            }
+            spool = place.begin(scene.georef.shape, about, len(bundle.legend) if options.probabilities else 0)
+        about = spool.header["about"]
+        return cls(
+            place,
+            scene,
+            bundle,
+            options,
+            Plan(**about["plan"]),
+            Stretch.from_record(about["stretch"]),
+            spool,
+            about,
+            Stopwatch(),
+        )
+
+    def predict(self, shelf: "EngineShelf", on_progress: OnProgress | None) -> None:
+        """The network pass: cut, score, blend, spool."""
+        from geounet.thumbnail import Thumbnail
+
+        if self.spool.complete:
+            return
+        grid = self.plan.grid(self.scene.georef.shape)
+        first = grid.rows.first_touching(self.spool.next_row)
+        thumbnail = Thumbnail(self.scene.georef.shape, len(self.bundle.bands))
+        thumbnail.load(self.place.thumbnail)
+        audit = SeamAudit()
+        with self.watch.time("load model"):
+            engine = shelf.get(self.bundle, self.plan)
+        chips = thumbnail.tap(cut(self.scene, grid, first), self.stretch.apply)
+        scores = engine.predict(chips, self.stretch.apply)
+        strips = blend(
+            scores, grid, self.bundle.legend, first_row=first, probabilities=self.options.probabilities, audit=audit
+        )
+        with self.watch.time("predict"):
+            self._spool_all(self._reported(strips, on_progress), audit, thumbnail)
+        self.spool.close()
+
+    def _spool_all(self, strips: Iterable[Strip], audit: SeamAudit, thumbnail: "Thumbnail") -> None:
+        counted = self.spool.audit
+        for strip in strips:
+            if strip.top < self.spool.next_row:  # made again only to go on below it; it is counted already
+                audit.pairs[:] = counted["pairs"] if counted else 0
+                continue
+            thumbnail.save(self.place.thumbnail)
+            self.spool.append(strip, {"pairs": audit.pairs.tolist()})
+
+    def _reported(self, strips: Iterable[Strip], on_progress: OnProgress | None) -> Iterator[Strip]:
+        began, first = monotonic(), self.spool.next_row
+        total = self.spool.rows * self.spool.width
+        for strip in strips:
+            yield strip
+            if on_progress is not None:
+                done = self.spool.next_row
+                seconds = max(monotonic() - began, 1e-6)
+                rows_a_second = max(done - first, 0) / seconds
+                left = (self.spool.rows - done) / rows_a_second if rows_a_second else None
+                rate = rows_a_second * self.spool.width / 1e6
+                on_progress(Progress("predict", done * self.spool.width, total, rate, left, self.plan))
+
+    def finish(self, on_progress: OnProgress | None) -> dict[str, Any]:
+        """The finish pass: rasters, polygons, summary; deterministic; one rename."""
+        from geounet.finish import write_map
+
+        if on_progress is not None:
+            total = self.spool.rows * self.spool.width
+            on_progress(Progress("write", total, total, 0.0, None, self.plan))
+        summary = write_map(self.place, self.spool, self.scene, self.bundle, self.options, self.about, self.watch)
+        self.place.publish()
+        return summary
+
+
+class EngineShelf:
+    """Keeps the last engine warm, so that many scenes pay for loading and compiling once."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, Plan] | None = None
+        self._engine: Engine | None = None
+
+    def get(self, bundle: ModelBundle, plan: Plan) -> Engine:
+        """The engine for `plan`, from the shelf where it fits."""
+        key = (bundle.digest, plan)
+        if self._engine is None or self._key != key:
+            self._engine = None
+            self._engine = open_engine(bundle, plan.spec, plan.chip_size, plan.upsample)
+            self._key = key
+        return self._engine
+
+
+def request_of(scene: Scene, bundle: ModelBundle, options: Options) -> dict[str, Any]:
+    """What a map is asked to be: two maps with equal requests are the same map."""
+    asked = {k: v for k, v in asdict(options).items() if k != "formats"}
+    record = {
+        "geounet": __version__,
+        "scene": scene.fingerprint(),
+        "bundle": bundle.digest,
+        "options": {**asked, "bands": dict(options.bands or {}), "formats": sorted(options.formats)},
+    }
+    text = json.dumps(record, sort_keys=True)
+    return {**record, "digest": hashlib.sha256(text.encode()).hexdigest()}

@@ -116,6 +116,7 @@ class Spool:
                 self._write("probabilities", strip.probabilities[:, skip:].transpose(1, 0, 2))
             self.next_row += height - skip
             self._journal({"rows": self.next_row, "audit": audit})
+            self.audit = audit
         except OSError as error:
             raise OutputError(
                 f"{self.folder}: cannot be written: {error.strerror or error}; "

@@ -1,0 +1,181 @@
+"""The finish pass: from a full spool to the files of a map. The same spool gives the same bytes."""
+
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from tiles.scene import Scene
+
+from geounet.bundle import ModelBundle
+from geounet.preview import write_preview
+from geounet.thumbnail import Thumbnail, as_rgb
+from geounet.workplace import SUMMARY, Workplace
+from tiles.errors import OutputError
+from tiles.polygons import polygonise
+from tiles.raster import class_areas, write_rasters
+from tiles.spool import Spool
+from tiles.vector import write_vectors
+
+if TYPE_CHECKING:
+    from geounet.pipeline import Options
+
+_PACKAGES = ("geounet", "torch", "openvino", "rasterio", "numpy", "shapely", "pyogrio", "numba")
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by stage, for `run.json`."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Add what happens inside to `stage`."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + monotonic() - began, 3)
+
+
+def write_map(
+    place: Workplace,
+    spool: Spool,
+    scene: Scene,
+    bundle: ModelBundle,
+    options: "Options",
+    about: dict[str, Any],
+    watch: Stopwatch,
+) -> dict[str, Any]:
+    """Write every file of the map into the workplace's map folder and return the summary.
+
+    Raises OutputError where the disk does not take them; the spool stays, so the same command goes on.
+    """
+    folder = place.fresh_map_folder()
+    georef, legend = scene.georef, bundle.legend
+    try:
+        with watch.time("rasters"):
+            write_rasters(spool, georef, legend, folder)
+            areas = class_areas(spool, georef, legend)
+        with watch.time("polygons"):
+            polygons = polygonise(
+                spool.strips(), georef, legend, min_area_m2=options.min_area_m2, simplify_px=options.simplify_px
+            )
+            write_vectors(polygons, folder, options.formats, georef, legend)
+        summary = _summary(spool, scene, bundle, about, areas)
+        _write_json(folder / SUMMARY, summary)
+        with watch.time("preview"):
+            _write_preview(place, spool, bundle, summary, folder)
+        _write_json(folder / "run.json", _run(spool, about, watch))
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written: {error.strerror or error}; make room and give the same command to go on"
+        ) from error
+    return summary
+
+
+def _summary(
+    spool: Spool, scene: Scene, bundle: ModelBundle, about: dict[str, Any], areas: npt.NDArray[np.float64]
+) -> dict[str, Any]:
+    mapped = float(areas[:-1].sum())
+    georef, legend = scene.georef, bundle.legend
+    return {
+        "scene": Path(scene.path).name,
+        "grid": {
+            "crs": georef.crs.to_string(),
+            "transform": list(georef.transform)[:6],
+            "rows": georef.shape[0],
+            "columns": georef.shape[1],
+            "gsd_m": round(georef.gsd, 4),
+        },
+        "classes": [
+            {
+                "value": c.value,
+                "name": c.name,
+                "area_m2": round(float(area), 2),
+                "share": round(float(area) / mapped, 6) if mapped else 0.0,
+            }
+            for c, area in zip(legend.classes, areas[:-1], strict=True)
+        ],
+        "mapped_area_m2": round(mapped, 2),
+        "nodata_share": round(float(areas[-1] / areas.sum()), 6),
+        "seams": seam_record(spool, bundle),
+        "model": {"name": bundle.name, "version": bundle.card.version, "digest": bundle.digest},
+        "bands": list(bundle.bands),
+        "stretch": about["stretch"],
+        "preflight": about["preflight"],
+        "plan": about["plan"],
+        "request": about["request"],
+    }
+
+
+def seam_record(spool: Spool, bundle: ModelBundle) -> dict[str, Any]:
+    """The seam audit for people: the share of overlap pixels on which chips disagreed, and between which classes."""
+    pairs = np.array((spool.audit or {"pairs": []})["pairs"], dtype=np.int64)
+    compared = int(pairs.sum())
+    names = bundle.legend.names
+    both = pairs + pairs.T if compared else np.zeros((len(names), len(names)), dtype=np.int64)
+    disputes = [
+        {"between": [names[a], names[b]], "share": round(int(both[a, b]) / compared, 6)}
+        for a in range(len(names))
+        for b in range(a + 1, len(names))
+        if both[a, b]
+    ]
+    return {
+        "overlap_pixels": compared,
+        "disagreement": round(1.0 - float(np.trace(pairs)) / compared, 6) if compared else 0.0,
+        "pairs": sorted(disputes, key=lambda d: (-d["share"], d["between"])),
+    }
+
+
+def _write_preview(place: Workplace, spool: Spool, bundle: ModelBundle, summary: dict[str, Any], folder: Path) -> None:
+    picture = Thumbnail((spool.rows, spool.width), len(bundle.bands))
+    picture.load(place.thumbnail)
+    step = picture.step
+    rows = np.concatenate(
+        [classes[-top % step :: step, ::step] for top, (classes, _) in zip(_tops(spool), spool.strips(), strict=True)]
+    )
+    shares = {c["name"]: c["share"] for c in summary["classes"]}
+    rgb = as_rgb(picture.pixels, bundle.bands)
+    write_preview(folder / "preview.png", rgb, picture.valid, rows, bundle.legend, shares)
+
+
+def _tops(spool: Spool, height: int = 512) -> range:
+    return range(0, spool.next_row, height)
+
+
+def _run(spool: Spool, about: dict[str, Any], watch: Stopwatch) -> dict[str, Any]:
+    """What may differ from run to run: times, machine, versions."""
+    predicted = watch.seconds.get("predict", 0.0)
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": watch.seconds,
+        "megapixels": round(spool.rows * spool.width / 1e6, 3),
+        "predict_mpx_per_s": round(spool.rows * spool.width / 1e6 / predicted, 3) if predicted else None,
+        "engine": {k: about["plan"][k] for k in ("engine", "device", "precision")},
+        "machine": {"system": platform.platform(), "processor": platform.machine()},
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

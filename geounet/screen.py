@@ -1,0 +1,120 @@
+"""What the command line shows: progress, tables, notices. Results go to standard output, all else to the error one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from geounet.batch import SceneResult
+    from geounet.bundle import ModelBundle
+    from geounet.pipeline import LandCoverMap, OnProgress
+    from geounet.pipeline import Progress as MapProgress
+
+_STYLES = {"ok": "green", "adjusted": "cyan", "warning": "yellow", "refused": "red"}
+_FILES = {
+    "classes.tif": "class raster",
+    "confidence.tif": "confidence raster",
+    "probabilities.tif": "probabilities",
+    "polygons.gpkg": "polygons",
+    "polygons.geojson": "polygons (web)",
+    "preview.png": "preview",
+    "summary.json": "summary",
+}
+
+
+class Screen:
+    """Everything a command prints; `quiet` keeps standard output for JSON and drops the rest."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.out = Console(quiet=quiet, soft_wrap=False, highlight=False)
+        self.err = Console(stderr=True, quiet=quiet, highlight=False)
+
+    @contextmanager
+    def progress(self, title: str) -> "Iterator[OnProgress]":
+        """A bar that names the device and shows Mpx/s and the time left."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with Progress(*columns, console=self.err, transient=False, disable=self.quiet) as bar:
+            task = bar.add_task(escape(title), total=None, note="opening")
+
+            def show(progress: "MapProgress") -> None:
+                bar.update(task, completed=progress.done, total=progress.total, note=_note(progress))
+
+            yield show
+
+    def preflight(self, record: Sequence[dict[str, Any]]) -> None:
+        """The checks made before the work starts, a line each."""
+        table = Table(show_header=False, box=None, pad_edge=False)
+        for row in record:
+            style = _STYLES.get(row["status"], "")
+            remedy = f" [dim]{escape(row['remedy'])}[/dim]" if row.get("remedy") else ""
+            table.add_row(f"[{style}]{row['status']}[/{style}]", row["topic"], escape(row["text"]) + remedy)
+        self.err.print(table)
+
+    def result(self, found: "LandCoverMap") -> None:
+        """The finished map: area and share a class, and where the files are."""
+        if not found.fresh:
+            self.err.print(f"{escape(str(found.folder))} holds this very map already; nothing to do")
+        table = Table(title=None, box=None, pad_edge=False)
+        table.add_column("class")
+        table.add_column("area (ha)", justify="right")
+        table.add_column("share", justify="right")
+        for row in found.summary["classes"]:
+            table.add_row(row["name"], f"{row['area_m2'] / 1e4:,.2f}", f"{100 * row['share']:.1f} %")
+        table.add_row("all", f"{found.summary['mapped_area_m2'] / 1e4:,.2f}", "")
+        self.out.print(table)
+        if found.summary["nodata_share"]:
+            self.out.print(f"{100 * found.summary['nodata_share']:.1f} % of the grid is nodata")
+        for name, what in _FILES.items():
+            if (found.folder / name).exists():
+                self.out.print(f"{what:18} {escape(str(found.folder / name))}", soft_wrap=True)
+
+    def batch(self, results: "Sequence[SceneResult]") -> None:
+        """One line a scene."""
+        table = Table(box=None, pad_edge=False)
+        for name in ("scene", "status", "seconds", "map or reason"):
+            table.add_column(name, overflow="fold", justify="right" if name == "seconds" else "left")
+        for r in results:
+            style = "green" if r.ok else "red"
+            where = str(r.folder) if r.ok else r.error
+            table.add_row(escape(r.scene), f"[{style}]{r.status}[/{style}]", f"{r.seconds:.1f}", escape(where))
+        self.out.print(table)
+
+    def models(self, bundles: "Sequence[ModelBundle]") -> None:
+        """Bundles with what they want and how good they are."""
+        for bundle in bundles:
+            card = bundle.card
+            self.out.print(f"[bold]{card.name}[/bold]  {escape(card.description)}", soft_wrap=True)
+            table = Table(show_header=False, box=None, pad_edge=False)
+            table.add_row("  bands", ", ".join(card.bands))
+            table.add_row("  resolution", f"{card.gsd_m[0]:g}-{card.gsd_m[1]:g} m a pixel")
+            table.add_row("  classes", ", ".join(bundle.legend.names))
+            for score in card.scores:
+                table.add_row("  mIoU", f"{score.miou:.3f} on {escape(score.data)}")
+            table.add_row("  digest", bundle.digest[:12])
+            self.out.print(table)
+
+
+def _note(progress: "MapProgress") -> str:
+    where = f"{progress.plan.spec}" if progress.plan else ""
+    if progress.stage != "predict":
+        return f"writing rasters and polygons · {where}"
+    left = "" if progress.seconds_left is None else f" · {_clock(progress.seconds_left)} left"
+    return f"{progress.rate:.2f} Mpx/s{left} · {where}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
