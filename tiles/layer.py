@@ -1,0 +1,154 @@
+"""Read windows of pixels with their validity from an open file."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from tiles.errors import SceneError
+from tiles.grid import Window
+from tiles.source import CACHE_BYTES, CACHE_CEILING, first_line, gdal_environment
+from tiles.validity import Validity, finite, holds, measurable
+
+Counts = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Raw counts, shape (bands, rows, columns), and which pixels are valid, shape (rows, columns).
+
+    Counts of invalid pixels are 0.
+    """
+
+    values: Counts
+    valid: Mask
+
+
+class Layer(Protocol):
+    """Something that has pixels; `shape` is (rows, columns)."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def read(self, window: Window) -> Pixels: ...
+
+
+class DatasetLayer:
+    """Chosen bands of an open rasterio dataset, in the order of `numbers` (from 1).
+
+    GDAL datasets are no thread's property but bear only one reader at a time: a lock sees to that.
+    """
+
+    def __init__(self, dataset: Any, path: str, numbers: Sequence[int], validity: Validity) -> None:
+        self.dataset = dataset
+        self.path = path
+        self.numbers = tuple(numbers)
+        self.validity = validity
+        self._lock = threading.Lock()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.dataset.height, self.dataset.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the counts."""
+        kind: np.dtype[Any] = np.dtype(self.dataset.dtypes[self.numbers[0] - 1])
+        return kind
+
+    @cached_property
+    def cache_bytes(self) -> int:
+        """A block cache that holds one row of blocks, so that strips ending inside one do not decode it twice."""
+        height, width = self.dataset.block_shapes[0]
+        by_pixel = self.dataset.interleaving is not None and self.dataset.interleaving.name == "pixel"
+        bands = self.dataset.count if by_pixel else len(self.numbers)
+        across = -(-self.dataset.width // width) * width
+        row = height * across * (bands * self.dtype.itemsize + (self.validity.kind == "mask"))
+        return int(min(max(CACHE_BYTES, row * 5 // 4), CACHE_CEILING))
+
+    def read(self, window: Window) -> Pixels:
+        """Counts and validity of a window inside the dataset. Raises SceneError where the file is damaged."""
+        return self._pixels(_Reading(self, window))
+
+    def read_overview(self, shape: tuple[int, int]) -> Pixels:
+        """The whole dataset decimated to `shape` (rows, columns), from an overview where one has that shape."""
+        return self._pixels(_Reading(self, Window(0, 0, *self.shape), shape))
+
+    def _pixels(self, reading: "_Reading") -> Pixels:
+        alpha = (self.validity.alpha,) if self.validity.alpha else ()
+        counts = reading.bands(self.numbers + alpha)
+        values = counts[: len(self.numbers)]
+        valid = self._valid(reading, values, counts[-1] if alpha else None)
+        values[:, ~valid] = 0
+        return Pixels(values, valid)
+
+    def _valid(self, reading: "_Reading", values: Counts, alpha: Counts | None) -> Mask:
+        valid = finite(values)
+        if self.validity.kind == "mask":
+            valid &= reading.mask()
+        elif alpha is not None:
+            valid &= alpha > 0
+        elif self.validity.kind == "nodata":
+            valid &= self._has_data(reading, values)
+        return valid
+
+    def _has_data(self, reading: "_Reading", values: Counts) -> Mask:
+        nodata = self.validity.nodata
+        missing = [holds(band, nodata[n - 1]) for band, n in zip(values, self.numbers, strict=True)]
+        lacking = [m for m, n in zip(missing, self.numbers, strict=True) if not measurable(nodata[n - 1], self.dtype)]
+        complete = ~np.logical_or.reduce(lacking) if lacking else np.ones(values.shape[1:], dtype=bool)
+        empty = np.logical_and.reduce(missing)
+        others = [n for n in range(1, self.dataset.count + 1) if n not in self.numbers]
+        if others and empty.any() and complete.any():
+            # Rarely needed, so read late: a pixel black in every wanted band may have data in another one.
+            rest = reading.bands(others)
+            empty &= np.logical_and.reduce([holds(b, nodata[n - 1]) for b, n in zip(rest, others, strict=True)])
+        return np.asarray(complete & ~empty)
+
+    def band(self, number: int, window: Window) -> Counts:
+        """Raw counts of one band, shape (rows, columns), whatever their validity."""
+        return np.asarray(_Reading(self, window).bands((number,))[0])
+
+    def locked(self) -> threading.Lock:
+        """The lock to hold while anything else is asked of the dataset."""
+        return self._lock
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One window of a dataset, read at its own size or at another; errors become SceneError."""
+
+    layer: DatasetLayer
+    window: Window
+    shape: tuple[int, int] | None = None
+
+    def bands(self, numbers: Sequence[int]) -> Counts:
+        size = None if self.shape is None else (len(numbers), *self.shape)
+        return self._guarded("read", indexes=list(numbers), out_shape=size)
+
+    def mask(self) -> Mask:
+        return np.asarray(self._guarded("read_masks", indexes=1, out_shape=self.shape) > 0)
+
+    def _guarded(self, method: str, **arguments: Any) -> Counts:
+        w, path = self.window, self.layer.path
+        rows, cols = f"rows {w.top}-{w.bottom - 1}", f"columns {w.left}-{w.right - 1}"
+        try:
+            with self.layer.locked(), gdal_environment(path, self.layer.cache_bytes):
+                area = RasterioWindow(w.left, w.top, w.width, w.height)
+                return np.asarray(getattr(self.layer.dataset, method)(window=area, **arguments))
+        except RasterioError as error:
+            raise SceneError(
+                f"{path} cannot be decoded in {rows}, {cols} ({first_line(error)}): "
+                "the file is damaged there, copy or download it again"
+            ) from error
+        except MemoryError as error:
+            raise SceneError(f"{path}: not enough memory to read {rows}, {cols}") from error
