@@ -9,6 +9,9 @@ import typer
 if TYPE_CHECKING:
     from geounet.pipeline import Options
 
+FORMATS = ("gpkg", "geojson", "geojsonl", "fgb", "parquet")
+"""What `tiles.vector` writes; known here so that a typing mistake is found before anything is imported."""
+
 Scene = Annotated[str, typer.Argument(help="A GeoTIFF.", show_default=False)]
 Model = Annotated[str, typer.Option("--model", "-m", help="Name or folder of a bundle; see `geounet models`.")]
 Bands = Annotated[
@@ -183,8 +186,6 @@ def parse_bands(text: str | None) -> dict[str, int] | None:
 
 def parse_formats(text: str) -> tuple[str, ...]:
     """`gpkg,geojson` to a tuple of known formats."""
-    from tiles.vector import FORMATS
-
     formats = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
     if unknown := [f for f in formats if f not in FORMATS]:
         raise typer.BadParameter(f"no polygon format '{unknown[0]}', choose from: {', '.join(FORMATS)}")

@@ -119,8 +119,8 @@ def class_areas(
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Square metres on the ellipsoid a class, then of nodata: float64 (classes + 1,).
 
-    Pixels are counted in blocks and weighted with the area of the pixel at the block's centre; areas change so
-    slowly over 64 pixels that the error is far below a millionth.
+    Pixels are counted in blocks of `block` x `block` and weighted with the area of the pixel at the block's centre.
+    For pixels of up to 10 m the error stays below a millionth.
     """
     rows, width = georef.shape
     lefts = np.arange(0, width, block)

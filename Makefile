@@ -1,0 +1,37 @@
+# Two commands: `make demo` maps a real scene, `make test` runs every test. Both install what they need.
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+
+.PHONY: demo test lint bench install clean
+
+# The environment is made once for each state of the two files that define it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,openvino,test]'
+	touch $@
+
+install: $(VENV)/.installed
+
+# The multispectral WorldView-3 scene of the package `dgsamples`: a suburb of Longmont, Colorado, at 1.2 m.
+SCENE = $(BIN)/python -c 'import glob, dgsamples; print(*glob.glob(dgsamples.wv3_longmont_1k["path"] + "/*_MUL/*.TIF"))'
+
+demo: install
+	$(BIN)/geounet predict "$$($(SCENE))" --bands red=5,green=3,blue=2 --out demo --overwrite
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests benchmarks
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/polygons.py
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
