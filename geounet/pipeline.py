@@ -104,12 +104,13 @@ def map_scene(
             job = _Job.start(place, scene, bundle, options, request)
             if on_preflight is not None:
                 on_preflight(job.about["preflight"])
-            try:
-                job.predict(shelf, on_progress)
-            except SceneError:
-                place.discard()  # going on later would meet the same broken block
-                raise
-            return LandCoverMap(out, job.finish(on_progress))
+            with job.spool:
+                try:
+                    job.predict(shelf, on_progress)
+                except SceneError:
+                    place.discard()  # going on later would meet the same broken block
+                    raise
+                return LandCoverMap(out, job.finish(on_progress))
 
 
 @dataclass
@@ -180,7 +181,6 @@ class _Job:
         )
         with self.watch.time("predict"):
             self._spool_all(self._reported(strips, on_progress), audit, thumbnail)
-        self.spool.close()
 
     def _spool_all(self, strips: Iterable[Strip], audit: SeamAudit, thumbnail: "Thumbnail") -> None:
         counted = self.spool.audit

@@ -56,13 +56,14 @@ class Spool:
 
         `about` is any JSON record: what the rows belong to. It comes back from `open` as `header["about"]`.
         """
-        header = {"rows": shape[0], "width": shape[1], "probabilities": probabilities, "about": about}
+        text = json.dumps({"rows": shape[0], "width": shape[1], "probabilities": probabilities, "about": about})
+        header = json.loads(text)  # as `open` will find it, so that a resumed run sees the very same record
         try:
             folder.mkdir(parents=True, exist_ok=True)
             spool = cls(folder, header, 0, None)
             for layer in spool.layers:
                 spool.path(layer.name).write_bytes(b"")
-            _write_synced(folder / JOURNAL, json.dumps(header) + "\n")
+            _write_synced(folder / JOURNAL, text + "\n")
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
         return spool

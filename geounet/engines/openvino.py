@@ -60,18 +60,23 @@ class OpenVinoEngine:
         """See `Engine.predict`."""
         free = deque(self._requests)
         running: deque[tuple[Chip, Any]] = deque()
-        for chip in chips:
-            request = None
-            if not chip.empty:
-                while not free:
+        try:
+            for chip in chips:
+                request = None
+                if not chip.empty:
+                    while not free:
+                        yield self._finish(running, free)
+                    request = free.popleft()
+                    request.start_async({0: prepare(chip.counts, chip.valid)[None]}, share_inputs=False)
+                running.append((chip, request))
+                while running and running[0][1] is None:
                     yield self._finish(running, free)
-                request = free.popleft()
-                request.start_async({0: prepare(chip.counts, chip.valid)[None]}, share_inputs=False)
-            running.append((chip, request))
-            while running and running[0][1] is None:
+            while running:
                 yield self._finish(running, free)
-        while running:
-            yield self._finish(running, free)
+        finally:  # whoever stops early must not leave a request running for the next scene to trip over
+            for _, request in running:
+                if request is not None:
+                    request.wait()
 
     def _finish(self, running: "deque[tuple[Chip, Any]]", free: "deque[Any]") -> Scores:
         chip, request = running.popleft()
