@@ -1,0 +1,194 @@
+"""Does this scene fit this model? A short table of checks, before anything expensive starts.
+
+Each line is `ok`, `adjusted` (how), a `warning` (look at it), or `refused` (why, and what to do).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from geounet.bundle import ModelBundle, shipped_bundles
+from geounet.errors import BundleError, MismatchError
+from geounet.normalise import Stretch, fit_stretch
+from geounet.values import Finding, check_values
+from tiles.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene
+
+if TYPE_CHECKING:
+    from tiles.notice import Notice
+
+Status = Literal["ok", "adjusted", "warning", "refused"]
+_SQUARENESS = 1.5
+
+
+class Choices(Protocol):
+    """The part of `geounet.pipeline.Options` that a pre-flight looks at."""
+
+    @property
+    def bands(self) -> Mapping[str, int] | None: ...
+    @property
+    def stretch(self) -> str | None: ...
+    @property
+    def force(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was looked at, how it stands, and, unless it is well, what to do."""
+
+    topic: str
+    status: Status
+    text: str
+    remedy: str = ""
+
+    def as_record(self) -> dict[str, str]:
+        """For `summary.json`."""
+        return {"topic": self.topic, "status": self.status, "text": self.text, "remedy": self.remedy}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a map will cost: seconds, bytes of memory, bytes of disk; None where nobody knows."""
+
+    seconds: float | None = None
+    memory_bytes: float | None = None
+    disk_bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """All checks of one scene for one model, and the stretch that they led to."""
+
+    rows: tuple[Check, ...]
+    stretch: Stretch
+
+    @property
+    def refused(self) -> tuple[Check, ...]:
+        """The lines that stop the work."""
+        return tuple(row for row in self.rows if row.status == "refused")
+
+    @property
+    def clean(self) -> bool:
+        """No warning and no refusal."""
+        return all(row.status in ("ok", "adjusted") for row in self.rows)
+
+    def as_record(self) -> list[dict[str, str]]:
+        """For `summary.json`: the lines in order."""
+        return [row.as_record() for row in self.rows]
+
+
+def preflight(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estimate | None = None) -> Preflight:
+    """All checks. Raises MismatchError where one refuses, unless `options.force`: then it is a warning.
+
+    Raises SceneError where `options.stretch` is not understood or the file is damaged where the sample reads it.
+    """
+    checked = examine(scene, bundle, options, estimate)
+    if checked.refused and not options.force:
+        first = checked.refused[0]
+        raise MismatchError(f"{scene.path}: {first.text}; {first.remedy}")
+    forced = [replace(row, status="warning", text=f"{row.text} (forced)") for row in checked.refused]
+    kept = iter(forced)
+    return replace(checked, rows=tuple(next(kept) if row.status == "refused" else row for row in checked.rows))
+
+
+def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estimate | None = None) -> Preflight:
+    """All checks, refusals among the lines."""
+    sample = scene.survey
+    quantiles = bundle.card.quantiles
+    stretch = fit_stretch(sample.values, scene.dtype, quantiles, options.stretch)
+    rows = [
+        *_told(scene.notices, "bands", "no band was asked for"),
+        *_told(scene.notices, "position", f"{scene.source.crs}, on the scene's own grid"),
+        _resolution(scene, bundle),
+        *_shape(scene),
+        _valid(scene),
+        *_told(scene.notices, "validity", ""),
+        *_told(scene.notices, "values", ""),
+        *(_from_finding(f) for f in check_values(sample.values, scene.dtype, scene.bands, stretch, quantiles)),
+        _size(scene),
+        *_cost(estimate),
+    ]
+    return Preflight(tuple(rows), stretch)
+
+
+def _told(notices: "Sequence[Notice]", topic: str, otherwise: str) -> list[Check]:
+    found = [Check(topic, notice.level, notice.text) for notice in notices if notice.topic == topic]
+    return found or ([Check(topic, "ok", otherwise)] if otherwise else [])
+
+
+def _from_finding(finding: Finding) -> Check:
+    return Check(finding.topic, finding.status, finding.text, finding.remedy)
+
+
+def _resolution(scene: Scene, bundle: ModelBundle) -> Check:
+    finest, coarsest = bundle.card.gsd_m
+    gsd, model = scene.source.gsd, f"{bundle.name} knows {finest:g}-{coarsest:g} m"
+    if gsd > coarsest * MOST_UPSAMPLING * GSD_TOLERANCE:
+        text = f"{_metres(gsd)} a pixel, {model}: too coarse to see what the model looks for"
+        return Check("resolution", "refused", text, f"{_fitting_model(gsd)}, or go on with --force")
+    told = next((n for n in scene.notices if n.topic == "resolution"), None)
+    if told is not None:
+        remedy = "a model trained at this resolution would see more" if told.level == "warning" else ""
+        return Check("resolution", told.level, f"{told.text} ({model})", remedy)
+    return Check("resolution", "ok", f"{_metres(gsd)} a pixel, {model}")
+
+
+def _fitting_model(gsd: float) -> str:
+    """What to do about a scene that is too coarse: the installed model that reaches it, if there is one."""
+    fitting = []
+    for name in shipped_bundles():
+        try:
+            finest, coarsest = ModelBundle.load(name).card.gsd_m
+        except BundleError:
+            continue
+        if finest <= gsd * GSD_TOLERANCE and gsd <= coarsest * GSD_TOLERANCE:
+            fitting.append(name)
+    if fitting:
+        return f"use --model {fitting[0]}"
+    return "no installed model reaches that far; take a finer scene or train a model for this one"
+
+
+def _shape(scene: Scene) -> list[Check]:
+    down, across = scene.georef.metres_per_pixel()
+    if max(down, across) < _SQUARENESS * min(down, across):
+        return []
+    text = f"pixels are {_metres(across)} wide and {_metres(down)} high on the ground: shapes look squeezed"
+    return [Check("resolution", "warning", text, "warp the scene to a projected CRS, such as its UTM zone")]
+
+
+def _valid(scene: Scene) -> Check:
+    share = scene.survey.valid_share
+    told = scene.source.validity
+    if scene.survey.values.shape[1] == 0:
+        return Check("valid pixels", "warning", f"none was found ({told}): the map will be empty", "check the file")
+    whole = "all" if share == 1.0 else f"about {min(share, 0.999):.1%}"
+    return Check("valid pixels", "ok", f"{whole} of those sampled ({told})")
+
+
+def _size(scene: Scene) -> Check:
+    rows, cols = scene.georef.shape
+    down, across = scene.georef.metres_per_pixel()
+    area = rows * down * cols * across / 1e6
+    return Check("size", "ok", f"{cols:,} x {rows:,} pixels, {rows * cols / 1e6:,.1f} Mpx, about {area:,.3g} km²")
+
+
+def _cost(estimate: Estimate | None) -> list[Check]:
+    if estimate is None:
+        return []
+    parts = []
+    if estimate.seconds is not None:
+        parts.append(_duration(estimate.seconds))
+    if estimate.memory_bytes is not None:
+        parts.append(f"{estimate.memory_bytes / 1e9:.1f} GB of memory")
+    if estimate.disk_bytes is not None:
+        parts.append(f"{estimate.disk_bytes / 1e9:.2g} GB of disk")
+    return [Check("cost", "ok", "about " + ", ".join(parts))] if parts else []
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _metres(value: float) -> str:
+    return f"{value:,.0f} m" if value >= 100 else f"{value:.3g} m"
