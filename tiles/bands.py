@@ -79,11 +79,12 @@ def scene_bands(dataset: Any) -> tuple[SceneBand, ...]:
     """The bands of a rasterio dataset with the names its descriptions and colour interpretation give them.
 
     A description outranks the colour interpretation, which writers often fill in by habit: where the two
-    contradict each other in any band, colours name no band at all.
+    contradict each other in any band, colours name no band at all. Nor do they where `colours_by_default`.
     """
     described = [_from_description(text) for text in dataset.descriptions]
     coloured = [_BY_COLOUR.get(colour) for colour in dataset.colorinterp]
     contradicted = any(d and c and d != c for d, c in zip(described, coloured, strict=True))
+    contradicted = contradicted or colours_by_default(dataset.colorinterp)
     bands = []
     for index, (text, colour) in enumerate(zip(dataset.descriptions, dataset.colorinterp, strict=True)):
         by_colour = coloured[index]
@@ -94,6 +95,16 @@ def scene_bands(dataset: Any) -> tuple[SceneBand, ...]:
     if dataset.count == 1 and bands[0].name is None and dataset.colorinterp[0] == ColorInterp.gray:
         return (SceneBand(1, "gray", bands[0].label),)
     return tuple(bands)
+
+
+def colours_by_default(colours: Sequence[ColorInterp]) -> bool:
+    """Whether red, green, blue on bands 1-3 say nothing: TIFF calls the first three of many bands so by default.
+
+    WorldView scenes of eight bands (coastal, blue, green, ...) come that way. Up to four bands are believed.
+    """
+    first, rest = list(colours[:3]), [c for c in colours[3:] if c != ColorInterp.alpha]
+    plain = first == [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    return plain and len(rest) > 1 and all(c == ColorInterp.undefined for c in rest)
 
 
 def refuse_unreadable(dataset: Any, path: str) -> None:
@@ -177,6 +188,12 @@ def _is_plain_rgb(data: Sequence[SceneBand], wanted: Sequence[str], dtype: str) 
     return unnamed and dtype == "uint8" and {canonical(w) for w in wanted} <= {"red", "green", "blue"}
 
 
+def _default_note(bands: Sequence[SceneBand]) -> str:
+    """Why colours that the list shows were not believed."""
+    shown = any(f"({name})" in band.label for band in bands for name in ("red", "green", "blue"))
+    return " (colours that TIFF gives by default to many bands, or that contradict the names)" if shown else ""
+
+
 def _no_match(
     path: str, bands: Sequence[SceneBand], data: Sequence[SceneBand], wanted: Sequence[str], missing: Sequence[str]
 ) -> str:
@@ -186,6 +203,6 @@ def _no_match(
         numbers = [5, 3, 2]  # the order of most eight-band sensors; an example, never applied
     example = ",".join(f"{name}={numbers[min(i, len(numbers) - 1)]}" for i, name in enumerate(wanted))
     return (
-        f"{path}: no band is known to be {', '.join(missing)}. The file has: {have}. "
+        f"{path}: no band is known to be {', '.join(missing)}. The file has: {have}{_default_note(bands)}. "
         f"The model wants: {', '.join(wanted)}. Say which is which, for example --bands {example}"
     )
