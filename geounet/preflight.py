@@ -4,14 +4,16 @@ Each line is `ok`, `adjusted` (how), a `warning` (look at it), or `refused` (why
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from geounet.bundle import ModelBundle, shipped_bundles
 from geounet.errors import BundleError, MismatchError
 from geounet.normalise import Stretch, fit_stretch
 from geounet.values import Finding, check_values
-from tiles.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene
+from tiles.errors import BandError
+from tiles.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene, Source, open_scene
 
 if TYPE_CHECKING:
     from tiles.notice import Notice
@@ -25,6 +27,8 @@ class Choices(Protocol):
 
     @property
     def bands(self) -> Mapping[str, int] | None: ...
+    @property
+    def assume_crs(self) -> str | None: ...
     @property
     def stretch(self) -> str | None: ...
     @property
@@ -97,10 +101,7 @@ def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estim
     stretch = fit_stretch(sample.values, scene.dtype, quantiles, options.stretch)
     rows = [
         *_told(scene.notices, "bands", "no band was asked for"),
-        *_told(scene.notices, "position", f"{scene.source.crs}, on the scene's own grid"),
-        _resolution(scene, bundle),
-        *_shape(scene),
-        _valid(scene),
+        *_about_place(scene, bundle),
         *_told(scene.notices, "validity", ""),
         *_told(scene.notices, "values", ""),
         *(_from_finding(f) for f in check_values(sample.values, scene.dtype, scene.bands, stretch, quantiles)),
@@ -108,6 +109,55 @@ def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estim
         *_cost(estimate),
     ]
     return Preflight(tuple(rows), stretch)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `geounet info` shows: facts about the file (None where it cannot be placed) and the checks."""
+
+    path: str
+    source: Source
+    rows: tuple[Check, ...]
+    stretch: Stretch | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a map would be refused."""
+        return any(row.status == "refused" for row in self.rows)
+
+    def as_record(self) -> dict[str, Any]:
+        """For `--json`."""
+        facts = asdict(self.source)
+        facts["bands"] = [asdict(band) for band in self.source.bands]
+        return {
+            "scene": self.path,
+            "file": facts,
+            "fits": not self.refused,
+            "checks": [row.as_record() for row in self.rows],
+            "stretch": self.stretch.as_record() if self.stretch else None,
+        }
+
+
+def inspect_scene(path: str | Path, bundle: ModelBundle, options: Choices) -> Inspection:
+    """Everything the tool sees in a file, and whether the model can use it; bands that do not match are a line.
+
+    Raises SceneError where the file cannot be used at all.
+    """
+    chosen: dict[str, Any] = {"assume_crs": options.assume_crs, "gsd_range": bundle.card.gsd_m, "force": options.force}
+    try:
+        with open_scene(path, bundle.bands, bands=options.bands, **chosen) as scene:
+            checked = examine(scene, bundle, options)
+            return Inspection(scene.path, scene.source, checked.rows, checked.stretch)
+    except BandError as error:
+        text, _, remedy = str(error).removeprefix(f"{path}: ").rpartition(". ")
+        refused = Check("bands", "refused", text or remedy, remedy if text else "")
+    with open_scene(path, (), **chosen) as scene:
+        return Inspection(scene.path, scene.source, (refused, *_about_place(scene, bundle), _size(scene)))
+
+
+def _about_place(scene: Scene, bundle: ModelBundle) -> list[Check]:
+    where = _told(scene.notices, "position", f"{scene.source.crs}, on the scene's own grid")
+    return [*where, _resolution(scene, bundle), *_shape(scene), _valid(scene)]
 
 
 def _told(notices: "Sequence[Notice]", topic: str, otherwise: str) -> list[Check]:

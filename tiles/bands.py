@@ -56,19 +56,6 @@ class BandMatch:
     notices: tuple[Notice, ...]
 
 
-def parse_bands(text: str) -> dict[str, int]:
-    """`red=5,green=3,blue=2` as a mapping. Raises BandError where it is anything else."""
-    found: dict[str, int] = {}
-    for part in text.split(","):
-        name, _, number = (piece.strip() for piece in part.partition("="))
-        if not name or not number.isdecimal() or int(number) < 1:
-            raise BandError(f"'{text}' is no band list: write it as --bands red=5,green=3,blue=2 (numbers from 1)")
-        if canonical(name) in found:
-            raise BandError(f"'{text}' names {name} twice")
-        found[canonical(name)] = int(number)
-    return found
-
-
 def canonical(name: str) -> str:
     """The project's word for a band name: `NIR`, `near infrared` and `near-infrared` are `nir`."""
     words = re.sub(r"[\s_\-]+", " ", name.strip().lower())

@@ -1,0 +1,81 @@
+"""`geounet info`: what the tool sees in a file, and whether a model fits it."""
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from geounet.predict_cli import AsJson, AssumeCrs, Bands, Force, Model, Scene, Stretch, parse_bands
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from geounet.preflight import Inspection
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command()(info)
+
+
+def info(
+    scene: Scene,
+    model: Model = "overhead-rgb",
+    bands: Bands = None,
+    assume_crs: AssumeCrs = None,
+    stretch: Stretch = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> int:
+    """Say what is in a scene and whether the model fits it; exit code 3 where `predict` would refuse."""
+    from geounet.bundle import ModelBundle
+    from geounet.pipeline import Options
+    from geounet.preflight import inspect_scene
+    from geounet.screen import Screen
+
+    options = Options(bands=parse_bands(bands), assume_crs=assume_crs, stretch=stretch, force=force)
+    found = inspect_scene(scene, ModelBundle.load(model), options)
+    if as_json:
+        typer.echo(json.dumps(found.as_record(), indent=2))
+    else:
+        screen = Screen()
+        screen.out.print(_facts(found))
+        screen.out.print(_checks(found))
+    return 3 if found.refused and not force else 0
+
+
+def _checks(found: "Inspection") -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    colours = {"ok": "green", "adjusted": "cyan", "warning": "yellow", "refused": "red"}
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for row in found.rows:
+        remedy = f"\n-> {escape(row.remedy)}" if row.remedy else ""
+        table.add_row(f"[{colours[row.status]}]{row.status}[/]", row.topic, escape(row.text) + remedy)
+    return table
+
+
+def _facts(found: "Inspection") -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    source = found.source
+    rows, cols = source.shape
+    block = f"{source.block[1]} x {source.block[0]}"
+    lines = {
+        "file": found.path if source.size_bytes is None else f"{found.path} ({source.size_bytes / 1e6:,.1f} MB)",
+        "pixels": f"{cols:,} x {rows:,}, {len(source.bands)} bands, {source.dtype}",
+        "bands": ", ".join(str(band) for band in source.bands),
+        "CRS": source.crs,
+        "pixel": f"{source.gsd:.4g} m on the ground, at the centre",
+        "validity": source.validity,
+        "layout": f"{source.compression}, {source.interleaving} interleaved, blocks of {block}, overviews "
+        + (", ".join(str(f) for f in source.overviews) or "none"),
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, text in lines.items():
+        table.add_row(name, escape(text))
+    return table
