@@ -1,0 +1,85 @@
+"""Look at an upload without trusting it: its directories are read here, its header by a fenced process."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geounet.bundle import ModelCard
+from geounet.limits import fenced_environment
+from geounet.service_errors import HostileSceneError
+from geounet.settings import ServiceSettings
+from geounet.tiff_header import check_tiff
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The model a scene is to be read for, and the job's options that decide whether it can be."""
+
+    card: ModelCard
+    bands: Mapping[str, int] | None = None
+    assume_crs: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found: `facts` as `geounet info` tells them; `fit` is None where no model was named."""
+
+    pixels: int
+    facts: Mapping[str, Any]
+    fit: Mapping[str, Any] | None
+
+
+def inspect_upload(path: Path, name: str, settings: ServiceSettings, wish: Wish | None = None) -> Inspection:
+    """Check a file that came from outside; `name` is what messages call it.
+
+    Raises HostileSceneError or TooLargeError. That a model cannot use the scene is no error here: see `fit`.
+    """
+    images = check_tiff(path, settings)
+    answer = _ask(path, name, settings, wish)
+    if "refused" in answer:
+        raise HostileSceneError(answer["refused"], "file")
+    return Inspection(images[0].width * images[0].height, answer["facts"], answer.get("fit"))
+
+
+def _ask(path: Path, name: str, settings: ServiceSettings, wish: Wish | None) -> dict[str, Any]:
+    fit = None
+    if wish is not None:
+        fit = {
+            "wanted": wish.card.bands,
+            "gsd_m": wish.card.gsd_m,
+            "bands": dict(wish.bands) if wish.bands else None,
+            "assume_crs": wish.assume_crs,
+            "force": wish.force,
+        }
+    request = {
+        "path": str(path),
+        "name": name,
+        "memory": settings.inspect_memory,
+        "seconds": settings.inspect_seconds,
+        "fit": fit,
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "geounet.inspector"],
+            input=json.dumps(request) + "\n",
+            capture_output=True,
+            text=True,
+            timeout=settings.inspect_seconds * 2,  # on a busy machine the wall clock runs ahead of the processor's
+            env=fenced_environment(),
+            check=False,
+        )
+        answer = json.loads(done.stdout) if done.returncode == 0 else None
+    except (subprocess.TimeoutExpired, ValueError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise HostileSceneError(
+            f"{name} could not be opened within the limits on memory and time: it is damaged or hostile; write it "
+            "again, for example with gdal_translate -of COG",
+            "file",
+        )
+    return answer

@@ -1,0 +1,143 @@
+"""The process that opens an upload for the first time: `python -m geounet.inspector`, one request on standard input.
+
+It fences itself before GDAL is loaded, opens the file with the GTiff driver only and decodes next to nothing.
+`geounet.inspection` starts it, and outlives whatever happens in here.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from geounet.limits import die_with_parent, fence
+
+
+def inspect(path: str, name: str, fit: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the file is (`facts`), and whether a model can use it as asked (`fit`); see `geounet.inspection`."""
+    from tiles.errors import TilesError
+
+    try:
+        facts = _facts(path)
+    except TilesError as error:
+        return {"refused": _told(error, path, name)}
+    if fit is None:
+        return {"facts": facts}
+    return {"facts": facts, "fit": _fit(path, name, fit)}
+
+
+def _facts(path: str) -> dict[str, Any]:
+    import rasterio
+
+    from tiles.errors import SceneError
+    from tiles.source import gdal_environment, open_dataset
+
+    with gdal_environment(path), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_dataset(path) as dataset:
+        t = dataset.transform
+        terms = (t.a, t.b, t.c, t.d, t.e, t.f)
+        if not all(math.isfinite(v) for v in terms) or t.a * t.e == t.b * t.d:
+            raise SceneError(
+                f"{path} has a transform that leads nowhere ({', '.join(f'{v:g}' for v in terms)}): georeference it "
+                "again"
+            )
+        gcps, _ = dataset.gcps
+        return {
+            "columns": dataset.width,
+            "rows": dataset.height,
+            "dtype": dataset.dtypes[0],
+            "bands": [
+                {
+                    "number": n,
+                    "description": dataset.descriptions[n - 1],
+                    "color": dataset.colorinterp[n - 1].name,
+                    "nodata": _finite(dataset.nodatavals[n - 1]),
+                }
+                for n in dataset.indexes
+            ],
+            "crs": dataset.crs.to_string() if dataset.crs else None,
+            "transform": list(terms),
+            "ground_control_points": len(gcps),
+            "bounds": _bounds(dataset),
+            "gsd_m": _gsd(dataset),
+            "block": list(dataset.block_shapes[0]),
+            "compression": dataset.compression.value.lower() if dataset.compression else "none",
+            "overviews": dataset.overviews(1),
+        }
+
+
+def _finite(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _bounds(dataset: Any) -> list[float] | None:
+    """[west, south, east, north] in degrees, None without a CRS."""
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    if dataset.crs is None:
+        return None
+    try:
+        bounds = transform_bounds(dataset.crs, "OGC:CRS84", *dataset.bounds)
+    except (RasterioError, ValueError):
+        return None
+    return [round(v, 7) for v in bounds] if all(math.isfinite(v) for v in bounds) else None
+
+
+def _gsd(dataset: Any) -> float | None:
+    from pyproj.exceptions import ProjError
+
+    from tiles.georef import Georef
+
+    if dataset.crs is None:
+        return None
+    try:
+        gsd = Georef(dataset.crs, dataset.transform, (dataset.height, dataset.width)).gsd
+    except (ProjError, ValueError):
+        return None
+    return round(gsd, 6) if math.isfinite(gsd) else None
+
+
+def _fit(path: str, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    from tiles.errors import BandError, TilesError
+    from tiles.scene import open_scene
+
+    try:
+        with open_scene(
+            path,
+            wanted["wanted"],
+            bands=wanted.get("bands"),
+            assume_crs=wanted.get("assume_crs"),
+            gsd_range=tuple(wanted["gsd_m"]),
+            force=bool(wanted.get("force")),
+        ) as scene:
+            notices = [{"level": n.level, "topic": n.topic, "text": _plain(n.text, path, name)} for n in scene.notices]
+            rows, columns = scene.georef.shape
+            return {"fits": True, "map": {"rows": rows, "columns": columns}, "notices": notices}
+    except BandError as error:
+        return {"fits": False, "field": "bands", "why": _told(error, path, name)}
+    except TilesError as error:
+        return {"fits": False, "field": "scene", "why": _told(error, path, name)}
+
+
+def _told(error: Exception, path: str, name: str) -> str:
+    """The error for the client: its own file name in place of ours, the HTTP options in place of the command's."""
+    return _plain(str(error), path, name)
+
+
+def _plain(text: str, path: str, name: str) -> str:
+    for flag, option in (("--assume-crs", "assume_crs"), ("--bands", "bands"), ("--force", "force")):
+        text = text.replace(flag, f"the option {option}")
+    return text.replace(path, name)
+
+
+def main() -> None:
+    """Read one request, answer it, leave."""
+    die_with_parent()
+    request = json.loads(sys.stdin.readline())
+    fence(memory=request["memory"], cpu_seconds=request["seconds"], file_bytes=0)
+    answer = inspect(request["path"], request["name"], request["fit"])
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
