@@ -1,0 +1,90 @@
+"""Rasters for tests: made by code, kind by kind; none is committed."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+
+GeoTiff = Callable[..., Path]
+NORTH_UP = Affine(0.6, 0.0, 300_000.0, 0.0, -0.6, 4_300_000.0)
+"""0.6 m pixels, in UTM zone 17 over Ohio where the CRS is EPSG:32617."""
+
+
+def write_geotiff(
+    path: Path,
+    values: npt.NDArray[Any],
+    *,
+    crs: Any = "EPSG:32617",
+    transform: Affine | None = NORTH_UP,
+    colours: Sequence[str] = (),
+    names: Sequence[str] = (),
+    nodata: float | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
+    gcps: Sequence[GroundControlPoint] = (),
+    scales: Sequence[float] = (),
+    offsets: Sequence[float] = (),
+    overviews: Sequence[int] = (),
+    **creation: Any,
+) -> Path:
+    """Write (bands, rows, columns) as a GeoTIFF and give its path."""
+    bands, rows, cols = values.shape
+    placed = {} if gcps or transform is None else {"transform": transform}
+    profile = {
+        "driver": "GTiff",
+        "count": bands,
+        "height": rows,
+        "width": cols,
+        "dtype": values.dtype,
+        "nodata": nodata,
+    }
+    with rasterio.open(path, "w", **profile, crs=None if gcps else crs, **placed, **creation) as file:
+        if gcps:
+            file.gcps = (list(gcps), crs)
+        if colours:
+            file.colorinterp = [ColorInterp[name] for name in colours]
+        for number, name in enumerate(names, start=1):
+            file.set_band_description(number, name)
+        if scales:
+            file.scales = scales
+        if offsets:
+            file.offsets = offsets
+        file.write(values)
+        if mask is not None:
+            file.write_mask(mask)
+    if overviews:
+        with rasterio.open(path, "r+") as file:
+            file.build_overviews(list(overviews))
+    return path
+
+
+@pytest.fixture(scope="session")
+def geotiff(tmp_path_factory: pytest.TempPathFactory) -> GeoTiff:
+    """`write_geotiff` into a new folder for every file; usable in hypothesis tests."""
+    numbers = count()
+
+    def write(values: npt.NDArray[Any], name: str = "scene.tif", **options: Any) -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return write_geotiff(tmp_path_factory.mktemp(f"raster{next(numbers)}") / name, values, **options)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The data that is no part of the project; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("GEOUNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("the data folder is absent: set GEOUNET_DATA")
+    return folder
