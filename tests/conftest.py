@@ -13,6 +13,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
@@ -50,7 +51,7 @@ def write_geotiff(
     }
     with rasterio.open(path, "w", **profile, crs=None if gcps else crs, **placed, **creation) as file:
         if gcps:
-            file.gcps = (list(gcps), crs)
+            file.gcps = (list(gcps), crs or CRS())
         if colours:
             file.colorinterp = [ColorInterp[name] for name in colours]
         for number, name in enumerate(names, start=1):

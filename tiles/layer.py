@@ -8,12 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from tiles.errors import SceneError
 from tiles.grid import Window
-from tiles.source import CACHE_BYTES, CACHE_CEILING, first_line, gdal_environment
+from tiles.source import CACHE_BYTES, CACHE_CEILING, GDAL_ERRORS, first_line, gdal_environment
 from tiles.validity import Validity, finite, holds, measurable
 
 Counts = npt.NDArray[Any]
@@ -145,7 +144,7 @@ class _Reading:
             with self.layer.locked(), gdal_environment(path, self.layer.cache_bytes):
                 area = RasterioWindow(w.left, w.top, w.width, w.height)
                 return np.asarray(getattr(self.layer.dataset, method)(window=area, **arguments))
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise SceneError(
                 f"{path} cannot be decoded in {rows}, {cols} ({first_line(error)}): "
                 "the file is damaged there, copy or download it again"

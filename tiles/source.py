@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from tiles.errors import SceneError
@@ -18,6 +19,9 @@ from tiles.errors import SceneError
 CACHE_BYTES = 64_000_000
 """GDAL's block cache. Left alone it takes 5 % of the machine's memory and fills up as a scene is read."""
 CACHE_CEILING = 1_024_000_000
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises where GDAL fails; some calls let GDAL's own errors through."""
 
 _MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 _FOREIGN = {
@@ -82,7 +86,7 @@ def open_dataset(path: str | os.PathLike[str], **options: Any) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(target, driver="GTiff", **options)
-    except (RasterioError, ValueError, OSError) as error:
+    except (*GDAL_ERRORS, ValueError, OSError) as error:
         hint = "check the address" if is_remote(path) else "the file is damaged or cut short: copy or download it again"
         raise SceneError(f"{os.fspath(path)} cannot be opened as a GeoTIFF ({first_line(error)}): {hint}") from error
 

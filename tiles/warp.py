@@ -7,11 +7,10 @@ import numpy as np
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 
 from tiles.errors import SceneError
-from tiles.source import first_line
+from tiles.source import GDAL_ERRORS, first_line
 from tiles.validity import Validity
 
 _GDAL_TYPES = {
@@ -42,7 +41,7 @@ class WarpedScene:
             self.dataset = WarpedVRT(
                 self._plain, crs=crs, src_nodata=nodata, add_alpha=True, resampling=Resampling.bilinear
             )
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise SceneError(
                 f"{path}: its ground control points do not give a map ({first_line(error)}): "
                 "warp it with `gdalwarp` and look at the result"
