@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def sample_pixels(layer: DatasetLayer, max_pixels: int) -> Sample:
 
 def sample_band(layer: DatasetLayer, number: int, blocks: int = 24) -> Counts:
     """Raw values of one band from blocks spread over the file, shape (n,)."""
-    windows = _spread_blocks(layer)
+    windows = _spread_blocks(layer, blocks)
     parts = [layer.band(number, window).ravel() for window, _ in zip(windows, range(blocks), strict=False)]
     return np.concatenate([part[:: max(1, part.size // 20_000)] for part in parts])
 
@@ -61,15 +62,16 @@ def _part(pixels: Pixels, step: int = 1) -> _Part:
 def _from_blocks(layer: DatasetLayer, max_pixels: int) -> Sample:
     total = _block_count(layer)
     quota = max(1, min(MOST_BLOCKS, total // 2))
+    height, width = layer.dataset.block_shapes[0]
+    # One step for all blocks: a block with few valid pixels must not count for more than its share.
+    step = max(1, -(-quota * height * width // max_pixels))
     parts: list[_Part] = []
-    for number, window in enumerate(_spread_blocks(layer)):
+    for number, window in enumerate(_spread_blocks(layer, quota)):
         found = sum(part.valid for part in parts)
         most = quota if found >= FEWEST_VALID else 2 * quota if found else total
         if number >= max(quota, min(most, 8 * MOST_BLOCKS)):
             break
-        # One step for all blocks: a block with few valid pixels must not count for more than its share.
-        step = max(1, -(-quota * window.height * window.width // max_pixels))
-        parts.append(_part(layer.read(window), step if number < quota else 1))
+        parts.append(_part(layer.read(window), step))
     return _joined(parts, max_pixels)
 
 
@@ -95,18 +97,22 @@ def _block_count(layer: DatasetLayer) -> int:
     return int(-(-layer.shape[0] // height) * -(-layer.shape[1] // width))
 
 
-def _spread_blocks(layer: DatasetLayer) -> Iterator[Window]:
-    """Every block once at most, in an order whose every beginning is spread evenly (Roberts' R2 sequence, 2018)."""
+def _spread_blocks(layer: DatasetLayer, first: int) -> Iterator[Window]:
+    """Every block once, the `first` ones spread evenly: a Hammersley set with the golden ratio across.
+
+    The rest follow Roberts' R2 sequence (2018), whose every beginning is spread well.
+    """
     height, width = layer.dataset.block_shapes[0]
     rows, cols = layer.shape
     down, across = -(-rows // height), -(-cols // width)
+    even = (((k + 0.5) / first, (0.5 + k * 0.6180339887498949) % 1.0) for k in range(first))
+    rest = (((0.5 + k * 0.7548776662466927) % 1.0, (0.5 + k * 0.5698402909980532) % 1.0) for k in range(10**9))
     seen: set[tuple[int, int]] = set()
-    for step in range(8 * down * across + 64):
-        row = int((0.5 + step * 0.7548776662466927) % 1.0 * down)
-        col = int((0.5 + step * 0.5698402909980532) % 1.0 * across)
+    for y, x in chain(even, rest):
+        row, col = int(y * down), int(x * across)
         if (row, col) not in seen:
             seen.add((row, col))
             top, left = row * height, col * width
             yield Window(top, left, min(height, rows - top), min(width, cols - left))
-        if len(seen) == down * across:
-            return
+            if len(seen) == down * across:
+                return
