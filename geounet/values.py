@@ -133,7 +133,6 @@ def _swapped(raw: Table, dtype: np.dtype[Any], quantiles: Quantiles | None, orde
     Air and shadow are blue: the darkest pixels hold more blue than red, and red has the wider range. On 8-bit
     imagery, colour-balanced by its maker, the middle must agree and the trained quantiles may speak too.
     """
-    names = _VISIBLE
     red, blue = raw[0], raw[2]
     ranges = red[4] - red[0], blue[4] - blue[0]
     text = ""
@@ -142,7 +141,9 @@ def _swapped(raw: Table, dtype: np.dtype[Any], quantiles: Quantiles | None, orde
             text = "red and blue look swapped"
         elif quantiles is not None:
             best = _best_order(raw, quantiles, order)
-            text = f"the bands look like {', '.join(names[i] for i in best)}" if best else ""
+            text = f"the bands look like {', '.join(_VISIBLE[i] for i in best)}" if best else ""
+            if best == (2, 1, 0):
+                text = "red and blue look swapped"
     elif red[0] - blue[0] > 0.05 * ranges[0] and ranges[1] > 1.15 * ranges[0]:
         text = "red and blue look swapped"
     if not text:
