@@ -101,7 +101,7 @@ SPOILED: dict[str, tuple[Callable[[npt.NDArray[np.float64]], npt.NDArray[Any]], 
     "16 bit clipped at 255": (lambda i: np.clip(i * 8, 0, 255).astype(np.uint8), "much brighter"),
     "half black": (lambda i: np.where(np.arange(150) < 75, 0, i * 8).astype(np.uint16), "50% of the pixels are 0"),
     "half black, 8 bit": (lambda i: np.where(np.arange(150) < 75, 0, i).astype(np.uint8), "50% of the pixels are 0"),
-    "undeclared -9999": (lambda i: np.where(np.arange(150) < 9, -9999, i).astype(np.float32), "6% of the pixels are -9"),
+    "undeclared -9999": (lambda i: np.where(np.arange(150) < 9, -9999, i).astype(np.float32), "6% of the pixels are"),
     "no contrast": (lambda i: (100 + i / 40).astype(np.uint8), "next to no contrast"),
     "one flat band": (lambda i: np.stack([i[0], i[1], i[2] * 0 + 80]).astype(np.uint8), "blue: one value"),
 }  # fmt: skip
