@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
+
 from geounet.bundle import ModelBundle, shipped_bundles
 from geounet.errors import BundleError, MismatchError
 from geounet.normalise import Stretch, fit_stretch
@@ -216,9 +218,13 @@ def _valid(scene: Scene) -> Check:
 
 def _size(scene: Scene) -> Check:
     rows, cols = scene.georef.shape
-    down, across = scene.georef.metres_per_pixel()
-    area = rows * down * cols * across / 1e6
-    return Check("size", "ok", f"{cols:,} x {rows:,} pixels, {rows * cols / 1e6:,.1f} Mpx, about {area:,.3g} km²")
+    y, x = np.meshgrid((np.arange(16) + 0.5) / 16 * rows, (np.arange(16) + 0.5) / 16 * cols)
+    area = float(np.nanmean(scene.georef.pixel_area_m2(x.ravel(), y.ravel()))) * rows * cols / 1e6
+    return Check("size", "ok", f"{cols:,} x {rows:,} pixels, {rows * cols / 1e6:,.1f} Mpx, about {_area(area)}")
+
+
+def _area(km2: float) -> str:
+    return f"{km2:,.0f} km²" if km2 >= 100 else f"{km2:.3g} km²"
 
 
 def _cost(estimate: Estimate | None) -> list[Check]:
