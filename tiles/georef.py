@@ -39,14 +39,21 @@ class Georef:
         geodetic = self.proj_crs.geodetic_crs or ProjCRS.from_epsg(4326)
         return Transformer.from_crs(self.proj_crs, geodetic, always_xy=True)
 
+    @cached_property
+    def _degrees(self) -> float:
+        """Degrees in one angle of the geodetic CRS: French ones count in gradians."""
+        geodetic = self.proj_crs.geodetic_crs
+        unit = math.degrees(geodetic.axis_info[0].unit_conversion_factor) if geodetic else 1.0
+        return 1.0 if math.isclose(unit, 1.0, rel_tol=1e-9) else unit  # WKT rounds a degree
+
     def lonlat(
         self, cols: npt.ArrayLike, rows: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Longitude and latitude in degrees, on the CRS's own datum, of fractional pixel positions."""
+        """Longitude and latitude in degrees, on the CRS's own datum and meridian, of fractional pixel positions."""
         c, r = np.asarray(cols, dtype=np.float64), np.asarray(rows, dtype=np.float64)
         t = self.transform
         lon, lat = self._to_lonlat.transform(t.a * c + t.b * r + t.c, t.d * c + t.e * r + t.f)
-        return np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64)
+        return np.asarray(lon, dtype=np.float64) * self._degrees, np.asarray(lat, dtype=np.float64) * self._degrees
 
     def metres_per_pixel(self) -> tuple[float, float]:
         """(down a column, along a row): metres on the ellipsoid covered by one pixel at the raster's centre."""
@@ -86,6 +93,7 @@ class Georef:
     def bounds(self) -> tuple[float, float, float, float]:
         """(left, bottom, right, top) in the CRS, of all four corners, rotation included."""
         rows, cols = self.shape
-        corners = [self.transform * corner for corner in ((0, 0), (cols, 0), (0, rows), (cols, rows))]
-        xs, ys = zip(*corners, strict=True)
+        t = self.transform
+        xs = [t.a * c + t.b * r + t.c for r in (0, rows) for c in (0, cols)]
+        ys = [t.d * c + t.e * r + t.f for r in (0, rows) for c in (0, cols)]
         return min(xs), min(ys), max(xs), max(ys)
