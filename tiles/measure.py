@@ -47,6 +47,11 @@ class PixelMetric:
         e, f, g = np.moveaxis(self.form, -1, 0)
         return np.asarray(np.sqrt(np.maximum(e * g - f * f, 0.0)), dtype=np.float64)
 
+    @cached_property
+    def fixed_point(self) -> float:
+        """Integer units per square metre: a million to an average pixel, so that sums of areas can be exact."""
+        return 2.0**20 / max(float(self.areas.mean()), 1e-300)
+
     def area(self, rows: npt.ArrayLike, cols: npt.ArrayLike) -> Floats:
         """Square metres of a pixel centred at fractional positions, bilinear between control points."""
         r = np.asarray(rows, dtype=np.float64) / self.step[0]

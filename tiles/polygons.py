@@ -1,59 +1,79 @@
-"""Class and confidence rows -> polygons that fit each other exactly."""
+"""Class and confidence rows -> polygons that fit each other exactly.
+
+Rows are gathered into bands (`tiles.blocks`) and generalised (`tiles.generalise`); each band is labelled
+(`tiles.regions`), its boundaries are traced once as arcs (`tiles.arcs`) and simplified (`tiles.simplify`); a region
+that does not go on below is put together from its arcs (`tiles.rings`) and leaves. Nothing depends on how the rows
+were cut into strips: the bands are given by the raster's shape.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import rasterio.features
 import shapely
 
+from tiles.arcs import measure_arcs, trace_band
+from tiles.blocks import Band, Rows, bands, block_height
+from tiles.errors import VectorError
+from tiles.generalise import merge_small_regions
 from tiles.georef import Georef
 from tiles.legend import NODATA, Legend
 from tiles.measure import PixelMetric
+from tiles.regions import label_band, measure_regions, relabel
+from tiles.rings import ArcStore, assemble
+from tiles.simplify import simplify_arcs
 
-Rows = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+
+_SIMPLIFY_PX = 1.0
+_SMALLEST_PX = 16
 
 
 @dataclass(frozen=True)
 class PolygonBatch:
-    """Polygons of some regions, one entry each, all arrays of shape (n,).
+    """Polygons of some regions, one entry each, all arrays of shape (n,), ascending by `fid`.
 
     `geometries` are shapely polygons in the raster's CRS; `fid` is the Hilbert index of the region's first pixel;
-    areas are square metres and perimeters metres on the ellipsoid, holes included; `confidence` is the mean over
-    the region's pixels, 0-1, NaN where none is known.
+    `area_m2` and `perimeter_m` (holes included) are those of the polygon on the ellipsoid; `confidence` is the mean
+    over the region's pixels, 0-1, NaN where none is known.
     """
 
     geometries: npt.NDArray[np.object_]
-    fid: npt.NDArray[np.int64]
+    fid: Longs
     class_id: npt.NDArray[np.uint8]
     class_name: npt.NDArray[np.object_]
     area_m2: npt.NDArray[np.float64]
     perimeter_m: npt.NDArray[np.float64]
     confidence: npt.NDArray[np.float64]
-    pixel_count: npt.NDArray[np.int64]
+    pixel_count: Longs
 
     def __len__(self) -> int:
         return len(self.fid)
 
 
-def hilbert_index(
-    rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64], shape: tuple[int, int]
-) -> npt.NDArray[np.int64]:
+def default_generalisation(georef: Georef) -> tuple[float, float]:
+    """(min_area_m2, simplify_px) for a map at the raster's own scale; docs/polygons.md says why."""
+    down, along = georef.metres_per_pixel()
+    return _SMALLEST_PX * down * along, _SIMPLIFY_PX
+
+
+def hilbert_index(rows: Longs, cols: Longs, shape: tuple[int, int]) -> Longs:
     """Position of pixels along a Hilbert curve over the smallest power-of-two square that holds the raster.
 
-    Source: the iterative form of J. Warren's and H. S. Warren's (Hacker's Delight, 2nd ed., ch. 16) conversion.
+    Source: the iterative conversion in H. S. Warren, Hacker's Delight, 2nd ed., ch. 16.
     """
     x, y = cols.astype(np.int64), rows.astype(np.int64)
     index = np.zeros_like(x)
     side = 1 << max(max(shape) - 1, 1).bit_length()
     s = side >> 1
     while s > 0:
-        rx, ry = ((x & s) > 0).astype(np.int64), ((y & s) > 0).astype(np.int64)
-        index += s * s * ((3 * rx) ^ ry)
-        flip = (ry == 0) & (rx == 1)
+        rx, ry = (x & s) > 0, (y & s) > 0
+        index += s * s * ((3 * rx.astype(np.int64)) ^ ry)
+        flip = rx & ~ry
         x, y = np.where(flip, side - 1 - x, x), np.where(flip, side - 1 - y, y)
-        x, y = np.where(ry == 0, y, x), np.where(ry == 0, x, y)
+        x, y = np.where(ry, x, y), np.where(ry, y, x)
         s >>= 1
     return index
 
@@ -61,58 +81,126 @@ def hilbert_index(
 def polygonise(
     rows: Iterable[Rows], georef: Georef, legend: Legend, *, min_area_m2: float = 0.0, simplify_px: float = 0.0
 ) -> Iterator[PolygonBatch]:
-    """Polygons of 4-connected regions of equal class.
+    """Polygons of 4-connected regions of equal class, each as soon as its region is complete.
 
     `rows` holds (classes, confidence) strips from top to bottom, uint8 of shape (n, columns), of any height; nodata
-    (255) gives no polygon. Confidence is 0-100, 255 where it is not known.
+    (255) gives no polygon. Confidence is 0-100, 255 where it is not known. Regions smaller than `min_area_m2` are
+    merged into their neighbours first; boundaries are then simplified by at most `simplify_px` pixels, for both
+    neighbours alike. Neighbours share every vertex of their boundary: together the polygons are a valid coverage.
+
+    Raises VectorError for impossible options and for strips that do not make up the raster.
     """
-    strips = list(rows)
-    classes = np.concatenate([c for c, _ in strips]) if strips else np.zeros((0, georef.shape[1]), np.uint8)
-    confidence = np.concatenate([c for _, c in strips]) if strips else classes
-    if not (classes != NODATA).any():
-        return
-    found = list(rasterio.features.shapes(classes, mask=classes != NODATA, connectivity=4, transform=georef.transform))
-    geometries = np.array([shapely.geometry.shape(g) for g, _ in found], dtype=object)
-    values = np.array([v for _, v in found], dtype=np.uint8)
-    labels = rasterio.features.rasterize(
-        ((g, i) for i, g in enumerate(geometries, 1)),
-        out_shape=classes.shape,
-        transform=georef.transform,
-        dtype="int32",
-    )
-    yield _batch(geometries, values, labels, confidence, georef, legend)
+    if not min_area_m2 >= 0 or not simplify_px >= 0:
+        raise VectorError(f"minimum area ({min_area_m2} m2) and simplification ({simplify_px} px) must not be negative")
+    height = block_height(georef.shape)
+    metric = PixelMetric.of(georef)
+    if min_area_m2 > 0:
+        rows = merge_small_regions(rows, georef.shape, metric, min_area_m2, height)
+    return _polygonise(bands(rows, georef.shape, height), georef, metric, legend, simplify_px)
+
+
+def _polygonise(
+    framed: Iterable[Band], georef: Georef, metric: PixelMetric, legend: Legend, simplify_px: float
+) -> Iterator[PolygonBatch]:
+    open_regions = _Regions.none(georef.shape[1])
+    store = ArcStore()
+    for band in framed:
+        regions, labels = open_regions.label(band, metric)
+        store.rename(regions.numbers)
+        arcs, corners = trace_band(
+            band.pixels, labels, band.top, cut_above=not band.is_first, cut_below=not band.is_last
+        )
+        if simplify_px > 0:
+            arcs = simplify_arcs(arcs, corners, band.top, simplify_px)
+        cross, length = np.empty(len(arcs.left), np.int64), np.empty(len(arcs.left), np.float64)
+        measure_arcs(arcs.points, arcs.offsets, metric.form, *metric.step, cross, length)
+        store.add(arcs, cross, length)
+        done = regions.done(is_last=band.is_last)
+        if done.any():
+            yield _batch(store, regions, done, georef, metric, legend)
+        open_regions, numbers = regions.still_open(done)
+        store.rename(numbers)
+
+
+@dataclass(frozen=True)
+class _Regions:
+    """Regions of a band: sums as in `measure_regions`, and the labels of the row that goes on below.
+
+    `numbers` maps the numbers that the band above gave to open regions to the numbers of this band.
+    """
+
+    integers: Longs
+    area: Longs
+    last_row: Ints
+    numbers: Ints
+
+    @classmethod
+    def none(cls, width: int) -> "_Regions":
+        nothing = np.zeros(0, np.int32)
+        return cls(np.zeros((0, 5), np.int64), np.zeros(0, np.int64), np.full(width + 2, -1, np.int32), nothing)
+
+    def label(self, band: Band, metric: PixelMetric) -> tuple["_Regions", Ints]:
+        labels = np.full(band.pixels.shape, -1, np.int32)
+        labels[0] = self.last_row
+        numbers, count = label_band(band.pixels, labels, len(self.area))
+        integers, area = np.zeros((count, 5), np.int64), np.zeros(count, np.int64)
+        integers[:, 3] = np.iinfo(np.int64).max
+        np.add.at(integers[:, :3], numbers, self.integers[:, :3])
+        np.minimum.at(integers[:, 3], numbers, self.integers[:, 3])
+        integers[numbers, 4] = self.integers[:, 4]
+        np.add.at(area, numbers, self.area)
+        where = (metric.areas, *metric.step, metric.fixed_point)
+        measure_regions(band.pixels, labels, band.confidence, band.top, *where, integers, area)
+        return _Regions(integers, area, labels[-2].copy(), numbers), labels
+
+    def done(self, *, is_last: bool) -> npt.NDArray[np.bool_]:
+        """Regions without a pixel in the last row: nothing below touches them, their boundary is complete."""
+        done = np.ones(len(self.area), np.bool_)
+        if not is_last:
+            done[self.last_row[self.last_row >= 0]] = False
+        return done
+
+    def still_open(self, done: npt.NDArray[np.bool_]) -> tuple["_Regions", Ints]:
+        """The regions that go on, and the new number of each region, -1 where it is done."""
+        numbers = np.where(done, -1, np.cumsum(~done) - 1).astype(np.int32)
+        last_row = self.last_row.copy()
+        relabel(last_row[None], numbers)
+        return _Regions(self.integers[~done], self.area[~done], last_row, numbers), numbers
 
 
 def _batch(
-    geometries: npt.NDArray[np.object_],
-    values: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.int32],
-    confidence: npt.NDArray[np.uint8],
+    store: ArcStore,
+    regions: _Regions,
+    done: npt.NDArray[np.bool_],
     georef: Georef,
+    metric: PixelMetric,
     legend: Legend,
 ) -> PolygonBatch:
-    n = len(geometries)
-    metric = PixelMetric.of(georef)
-    flat = labels.ravel()
-    area = np.zeros(n + 1)
-    for r in range(labels.shape[0]):
-        area += np.bincount(labels[r], metric.row_areas(r, labels.shape[1]), n + 1)
-    count = np.bincount(flat, minlength=n + 1)[1:]
-    known = np.where(confidence.ravel() == NODATA, 0, flat)
-    known_count = np.bincount(known, minlength=n + 1)[1:]
-    total = np.bincount(known, confidence.ravel().astype(np.float64), n + 1)[1:]
-    pixels, first = np.unique(flat, return_index=True)
-    first = first[pixels > 0].astype(np.int64)
-    with np.errstate(invalid="ignore"):
-        mean = np.where(known_count > 0, total / known_count / 100, np.nan)
-    perimeter = shapely.length(geometries) * np.sqrt(metric.areas.mean() / abs(georef.transform.determinant))
+    halves, points = store.take(done)
+    dense = (np.cumsum(done) - 1).astype(np.int32)
+    t = georef.transform
+    rings = assemble(
+        halves._replace(region=dense[halves.region]), points, int(done.sum()), (t.a, t.b, t.c, t.d, t.e, t.f)
+    )
+    integers = regions.integers[done]
+    count, total, known, first, values = integers.T
+    fid = hilbert_index(first // georef.shape[1], first % georef.shape[1], georef.shape)
+    order = np.argsort(fid)
+    polygons = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, rings.xy, (rings.ring_offsets, rings.polygon_offsets)
+    )
+    # A polygon's area is its pixels' mean area times its own size: for an exact polygon that is their sum.
+    area = regions.area[done] / metric.fixed_point / count * rings.pixels
+    confidence = np.full(len(count), np.nan)
+    np.divide(total, known * 100, out=confidence, where=known > 0)
+    names = np.array([legend.name_of(value) for value in range(NODATA)], dtype=object)
     return PolygonBatch(
-        geometries,
-        hilbert_index(first // labels.shape[1], first % labels.shape[1], georef.shape),
-        values,
-        np.array([legend.name_of(int(v)) for v in values], dtype=object),
-        area[1:],
-        perimeter,
-        mean,
-        count.astype(np.int64),
+        geometries=polygons[order],
+        fid=fid[order],
+        class_id=values[order].astype(np.uint8),
+        class_name=names[values[order]],
+        area_m2=area[order],
+        perimeter_m=rings.length[order],
+        confidence=confidence[order],
+        pixel_count=count[order],
     )
