@@ -54,10 +54,10 @@ def check_values(
         return found
     raw = np.quantile(light.astype(np.float64), _LEVELS, axis=1).T
     found += _offset(light, raw, stretch)
-    scaled = _scaled(light, stretch)
-    if quantiles is not None:
-        found += _distribution(scaled, bands, quantiles, stretch)
-    found += _flat(bands, raw)
+    flat = _flat(bands, raw)
+    found += flat
+    if quantiles is not None and not flat:
+        found += _distribution(_scaled(light, stretch), bands, quantiles, stretch)
     if set(_VISIBLE) <= set(bands):
         order = [list(bands).index(name) for name in _VISIBLE]
         found += _swapped(raw[order], dtype, quantiles, order)
@@ -104,7 +104,9 @@ def _scaled(sample: Array, stretch: Stretch) -> Table:
 def _distribution(scaled: Table, bands: Sequence[str], quantiles: Quantiles, stretch: Stretch) -> list[Finding]:
     trained = np.array([quantiles_at(quantiles, index, _LEVELS) for index in range(len(bands))])
     middle, usual = (", ".join(f"{v:.0f}" for v in table[:, 2]) for table in (scaled, trained))
-    remedy = "look at the scene; --stretch match brings its values to those of the training imagery"
+    remedy = "look at the scene for clouds, fill values or a wrong band"
+    if stretch.method != "match":
+        remedy = "look at the scene; --stretch match brings its values to those of the training imagery"
     if (scaled[:, 4] < trained[:, 1]).all():
         text = f"much darker than the training imagery: middle {middle} of 255, usual {usual}"
         return [Finding("distribution", "warning", text, remedy)]
@@ -116,7 +118,7 @@ def _distribution(scaled: Table, bands: Sequence[str], quantiles: Quantiles, str
     bent = [b.gamma for b in stretch.bands if b.gamma in GAMMA_LIMITS]
     if bent:
         text = "the values pile up at one end: matching them to the training imagery reached its limit"
-        return [Finding("distribution", "warning", text, "look at the scene for clouds, fill values or a wrong band")]
+        return [Finding("distribution", "warning", text, remedy)]
     return [Finding("distribution", "ok", f"middle of each band {middle} of 255, in training {usual}")]
 
 
