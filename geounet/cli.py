@@ -2,18 +2,18 @@
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import geounet
-from geounet import predict_cli
+from geounet import predict_cli, preflight_cli
 from geounet.errors import EngineError, GeounetError, ResourceError
 from tiles.errors import OutputError, TilesError
 
 USAGE, BAD_INPUT, NO_ROOM, INTERRUPTED = 2, 3, 4, 130
 
-UsageProblem = typer.BadParameter.__mro__[2]
+UsageProblem: Any = typer.BadParameter.__mro__[2]
 """What typer raises for every wrong use; it exports only this one's descendants."""
 
 app = typer.Typer(
@@ -41,7 +41,8 @@ def _root(
     """Land-cover maps and polygons from satellite and aerial images."""
 
 
-predict_cli.register(app)
+for commands in (predict_cli, preflight_cli):
+    commands.register(app)
 
 
 def main() -> None:
@@ -66,8 +67,8 @@ def run(command: Callable[..., object]) -> int:
         _say("not enough memory; choose a smaller --chip-size")
         return NO_ROOM
     except UsageProblem as error:
-        error.show()  # type: ignore[attr-defined]
-        return int(error.exit_code)  # type: ignore[attr-defined]
+        error.show()
+        return int(error.exit_code)
     return result if isinstance(result, int) else 0
 
 

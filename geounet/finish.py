@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from tiles.scene import Scene
 
 from geounet.bundle import ModelBundle
 from geounet.preview import write_preview
@@ -22,6 +21,7 @@ from geounet.workplace import SUMMARY, Workplace
 from tiles.errors import OutputError
 from tiles.polygons import polygonise
 from tiles.raster import class_areas, write_rasters
+from tiles.scene import Scene
 from tiles.spool import Spool
 from tiles.vector import write_vectors
 
@@ -150,7 +150,7 @@ def _write_preview(place: Workplace, spool: Spool, bundle: ModelBundle, summary:
 
 
 def _tops(spool: Spool, height: int = 512) -> range:
-    return range(0, spool.next_row, height)
+    return range(0, spool.rows, height)
 
 
 def _run(spool: Spool, about: dict[str, Any], watch: Stopwatch) -> dict[str, Any]:

@@ -2,22 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-
-from tiles.scene import Scene, open_scene
 
 from geounet import __version__
 from geounet.bundle import ModelBundle
 from geounet.engines import Engine, open_engine, resolve
 from geounet.plan import Plan, make_plan
 from geounet.workplace import Workplace
-from tiles.blend import SeamAudit, Strip, blend
+from tiles.blend import SeamAudit, blend
 from tiles.chips import cut
 from tiles.errors import SceneError
+from tiles.grid import Block
+from tiles.scene import Scene, open_scene
 from tiles.spool import Spool
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ class _Job:
                 "stretch": checked.stretch.as_record(),
                 "preflight": checked.as_record(),
             }
-            spool = place.begin(scene.georef.shape, about, len(bundle.legend) if options.probabilities else 0)
+            columns = [(block.left, block.right) for block in plan.blocks(scene.georef.shape)]
+            kept = len(bundle.legend) if options.probabilities else 0
+            spool = place.begin(scene.georef.shape, about, kept, columns)
         about = spool.header["about"]
         return cls(
             place,
@@ -167,42 +169,38 @@ class _Job:
 
         if self.spool.complete:
             return
-        grid = self.plan.grid(self.scene.georef.shape)
-        first = grid.rows.first_touching(self.spool.next_row)
-        thumbnail = Thumbnail(self.scene.georef.shape, len(self.bundle.bands))
+        shape = self.scene.georef.shape
+        thumbnail = Thumbnail(shape, len(self.bundle.bands))
         thumbnail.load(self.place.thumbnail)
-        audit = SeamAudit()
         with self.watch.time("load model"):
             engine = shelf.get(self.bundle, self.plan)
-        chips = thumbnail.tap(cut(self.scene, grid, first), self.stretch.apply)
-        scores = engine.predict(chips, self.stretch.apply)
-        strips = blend(
-            scores, grid, self.bundle.legend, first_row=first, probabilities=self.options.probabilities, audit=audit
-        )
+        report = _Reporter(self.spool, self.plan, on_progress)
         with self.watch.time("predict"):
-            self._spool_all(self._reported(strips, on_progress), audit, thumbnail)
+            for block in self.plan.blocks(shape)[self.spool.block :]:
+                self._predict_block(block, engine, thumbnail, report)
 
-    def _spool_all(self, strips: Iterable[Strip], audit: SeamAudit, thumbnail: "Thumbnail") -> None:
-        counted = self.spool.audit
+    def _predict_block(self, block: Block, engine: Engine, thumbnail: "Thumbnail", report: "_Reporter") -> None:
+        grid = self.plan.grid(self.scene.georef.shape)
+        first = grid.rows.first_touching(self.spool.next_row)
+        before = (self.spool.audit or {"pairs": 0})["pairs"]
+        audit = SeamAudit()
+        chips = thumbnail.tap(cut(self.scene, grid, first, block), self.stretch.apply)
+        strips = blend(
+            engine.predict(chips, self.stretch.apply),
+            grid,
+            self.bundle.legend,
+            first_row=first,
+            block=block,
+            probabilities=self.options.probabilities,
+            audit=audit,
+        )
         for strip in strips:
             if strip.top < self.spool.next_row:  # made again only to go on below it; it is counted already
-                audit.pairs[:] = counted["pairs"] if counted else 0
+                audit.pairs[:] = 0
                 continue
             thumbnail.save(self.place.thumbnail)
-            self.spool.append(strip, {"pairs": audit.pairs.tolist()})
-
-    def _reported(self, strips: Iterable[Strip], on_progress: OnProgress | None) -> Iterator[Strip]:
-        began, first = monotonic(), self.spool.next_row
-        total = self.spool.rows * self.spool.width
-        for strip in strips:
-            yield strip
-            if on_progress is not None:
-                done = self.spool.next_row
-                seconds = max(monotonic() - began, 1e-6)
-                rows_a_second = max(done - first, 0) / seconds
-                left = (self.spool.rows - done) / rows_a_second if rows_a_second else None
-                rate = rows_a_second * self.spool.width / 1e6
-                on_progress(Progress("predict", done * self.spool.width, total, rate, left, self.plan))
+            self.spool.append(strip, {"pairs": (audit.pairs + before).tolist()})
+            report.now()
 
     def finish(self, on_progress: OnProgress | None) -> dict[str, Any]:
         """The finish pass: rasters, polygons, summary; deterministic; one rename."""
@@ -214,6 +212,23 @@ class _Job:
         summary = write_map(self.place, self.spool, self.scene, self.bundle, self.options, self.about, self.watch)
         self.place.publish()
         return summary
+
+
+class _Reporter:
+    """Turns what the spool holds into progress: rate since this run began, time left."""
+
+    def __init__(self, spool: Spool, plan: Plan, on_progress: OnProgress | None) -> None:
+        self.spool, self.plan, self.on_progress = spool, plan, on_progress
+        self.began, self.first = monotonic(), spool.pixels
+
+    def now(self) -> None:
+        """Tell how far it is."""
+        if self.on_progress is None:
+            return
+        done, total = self.spool.pixels, self.spool.rows * self.spool.width
+        rate = (done - self.first) / max(monotonic() - self.began, 1e-6)
+        left = (total - done) / rate if rate else None
+        self.on_progress(Progress("predict", done, total, rate / 1e6, left, self.plan))
 
 
 class EngineShelf:

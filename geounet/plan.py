@@ -6,7 +6,7 @@ from typing import Any
 
 from geounet.bundle import ModelBundle
 from geounet.engines import EngineSpec
-from tiles.grid import ChipGrid
+from tiles.grid import Block, ChipGrid
 
 _MULTIPLE = 32
 _LARGEST_CHIP = {"cpu": 1024, "mps": 1024, "cuda": 2048}
@@ -14,7 +14,10 @@ _LARGEST_CHIP = {"cpu": 1024, "mps": 1024, "cuda": 2048}
 
 @dataclass(frozen=True)
 class Plan:
-    """What runs, on what, in chips of which size; sizes in pixels of the map's grid."""
+    """What runs, on what, in chips of which size; sizes in pixels of the map's grid.
+
+    `block_chips` is the number of chips across a block of columns; 0 maps the whole width at once.
+    """
 
     engine: str
     device: str
@@ -22,6 +25,7 @@ class Plan:
     chip_size: int
     overlap: int
     upsample: float
+    block_chips: int = 0
 
     @property
     def spec(self) -> EngineSpec:
@@ -31,6 +35,11 @@ class Plan:
     def grid(self, shape: tuple[int, int]) -> ChipGrid:
         """The chips over a map of `shape` (rows, columns)."""
         return ChipGrid(shape, self.chip_size, self.overlap)
+
+    def blocks(self, shape: tuple[int, int]) -> tuple[Block, ...]:
+        """The blocks of columns that are mapped one after another: one, unless memory is short."""
+        grid = self.grid(shape)
+        return grid.blocks(self.block_chips) if self.block_chips else (grid.whole,)
 
     def as_record(self) -> dict[str, Any]:
         """For the journal and `summary.json`."""

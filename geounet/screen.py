@@ -1,5 +1,6 @@
 """What the command line shows: progress, tables, notices. Results go to standard output, all else to the error one."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ class Screen:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.out = Console(quiet=quiet, soft_wrap=False, highlight=False)
+        self.out = Console(quiet=quiet, highlight=False)
         self.err = Console(stderr=True, quiet=quiet, highlight=False)
 
     @contextmanager
@@ -41,12 +42,13 @@ class Screen:
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[note]}", style="dim"),
         )
-        with Progress(*columns, console=self.err, transient=False, disable=self.quiet) as bar:
-            task = bar.add_task(escape(title), total=None, note="opening")
+        # Transient: what stays on the screen is the result or the error, not a bar that stopped somewhere.
+        with Progress(*columns, console=self.err, transient=True, disable=self.quiet) as bar:
+            task = bar.add_task(escape(_short(title)), total=None, note="opening")
 
             def show(progress: "MapProgress") -> None:
                 bar.update(task, completed=progress.done, total=progress.total, note=_note(progress))
@@ -74,6 +76,9 @@ class Screen:
             table.add_row(row["name"], f"{row['area_m2'] / 1e4:,.2f}", f"{100 * row['share']:.1f} %")
         table.add_row("all", f"{found.summary['mapped_area_m2'] / 1e4:,.2f}", "")
         self.out.print(table)
+        self.out.print(
+            f"model {escape(found.summary['model']['name'])}, {_engine(found.summary['plan'])}{_speed(found)}"
+        )
         if found.summary["nodata_share"]:
             self.out.print(f"{100 * found.summary['nodata_share']:.1f} % of the grid is nodata")
         for name, what in _FILES.items():
@@ -106,12 +111,28 @@ class Screen:
             self.out.print(table)
 
 
+def _engine(plan: dict[str, Any]) -> str:
+    return f"{plan['engine']} on {plan['device']} in {plan['precision']}, chips of {plan['chip_size']} px"
+
+
+def _speed(found: "LandCoverMap") -> str:
+    try:
+        rate = json.loads((found.folder / "run.json").read_text(encoding="utf-8"))["predict_mpx_per_s"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    return f", {rate:.2f} Mpx/s" if rate else ""
+
+
 def _note(progress: "MapProgress") -> str:
     where = f"{progress.plan.spec}" if progress.plan else ""
     if progress.stage != "predict":
         return f"writing rasters and polygons · {where}"
     left = "" if progress.seconds_left is None else f" · {_clock(progress.seconds_left)} left"
     return f"{progress.rate:.2f} Mpx/s{left} · {where}"
+
+
+def _short(text: str, most: int = 28) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"
 
 
 def _clock(seconds: float) -> str:

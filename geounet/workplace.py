@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -85,10 +86,12 @@ class Workplace:
             )
         return spool
 
-    def begin(self, shape: tuple[int, int], about: dict[str, Any], probabilities: int) -> Spool:
-        """A new spool for a map of `shape` (rows, columns)."""
+    def begin(
+        self, shape: tuple[int, int], about: dict[str, Any], probabilities: int, blocks: Sequence[tuple[int, int]]
+    ) -> Spool:
+        """A new spool for a map of `shape` (rows, columns); see `Spool.create`."""
         self.discard()
-        return Spool.create(self.partial, shape, about, probabilities)
+        return Spool.create(self.partial, shape, about, probabilities, blocks)
 
     @property
     def thumbnail(self) -> Path:

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from tiles.grid import Axis, ChipGrid, Window
+from tiles.grid import Axis, Block, ChipGrid, Window
 from tiles.legend import NODATA, Legend
 
 Bytes = npt.NDArray[np.uint8]
@@ -40,7 +40,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Strip:
-    """Finished, full-width rows from `top` on.
+    """Finished rows from `top` on, as wide as the scene or, where blending went block by block, as the block.
 
     `classes` and `confidence` (0-100) are uint8 (rows, width), 255 where the scene is not valid;
     `probabilities` (0-100) is uint8 (classes, rows, width) where it was asked for.
@@ -93,10 +93,14 @@ def blend(
     legend: Legend,
     *,
     first_row: int = 0,
+    block: Block | None = None,
     probabilities: bool = False,
     audit: SeamAudit | None = None,
 ) -> Iterator[Strip]:
     """Blend scores, which come in the grid's row-major order from chip row `first_row` on, into finished strips.
+
+    With a `block`, scores are those of its chips and strips those of its columns; they hold the same bytes as the
+    same columns of whole strips.
 
     A blend that starts at a later chip row gives the same strips as a whole one from the first row on that no
     earlier chip row touches (`grid.rows.used(first_row - 1)[1]`). Where two classes tie, the earlier channel
@@ -104,11 +108,11 @@ def blend(
     """
     if audit is not None:
         audit.pairs = np.zeros((len(legend), len(legend)), dtype=np.int64)
-    canvas = _Canvas(grid, legend, first_row, probabilities, audit)
-    last_col = len(grid.cols.starts) - 1
+    block = block or grid.whole
+    canvas = _Canvas(grid, block, legend, first_row, probabilities, audit)
     for score in scores:
         canvas.add(score)
-        if score.col == last_col:
+        if score.col == block.last - 1:
             yield canvas.finish_row(score.row)
 
 
@@ -116,21 +120,27 @@ class _Canvas:
     """The floats that are still open: below (the next chip row touches them) and tail (the next chip does)."""
 
     def __init__(
-        self, grid: ChipGrid, legend: Legend, first_row: int, probabilities: bool, audit: SeamAudit | None
+        self,
+        grid: ChipGrid,
+        block: Block,
+        legend: Legend,
+        first_row: int,
+        probabilities: bool,
+        audit: SeamAudit | None,
     ) -> None:
         self.grid = grid
+        self.block = block
         self.values = legend.values
         self.keep_probabilities = probabilities
         self.pairs = audit.pairs if audit is not None else np.zeros((len(legend), len(legend)), dtype=np.int64)
         self.wy, self.wx = axis_weights(grid.rows), axis_weights(grid.cols)
-        width = grid.shape[1]
-        self.above = np.zeros((len(legend), 0, width), dtype=np.float32)
-        self.above_class = np.zeros((0, width), dtype=np.uint8)
+        self.above = np.zeros((len(legend), 0, block.width), dtype=np.float32)
+        self.above_class = np.zeros((0, block.width), dtype=np.uint8)
         self._start_row(first_row)
 
     def _start_row(self, row: int) -> None:
         (top, end), (_, settled) = self.grid.rows.used(row), self.grid.rows.settled(row)
-        width, classes = self.grid.shape[1], len(self.values)
+        width, classes = self.block.width, len(self.values)
         self.below = np.zeros((classes, end - settled, width), dtype=np.float32)
         self.below_class = np.full((end - settled, width), NODATA, dtype=np.uint8)
         self.classes = np.full((settled - top, width), NODATA, dtype=np.uint8)
@@ -146,6 +156,7 @@ class _Canvas:
         (top, bottom), (left, right) = rows.used(score.row), cols.used(score.col)
         settled = cols.settled(score.col)[1]
         window = score.window
+        opens, open_classes, classes, confidence, planes = self._open_pixels(left, settled, bottom - top)
         tail = np.empty((len(self.values), bottom - top, right - settled), dtype=np.float32)
         tail_class = np.empty((bottom - top, right - settled), dtype=np.uint8)
         down = slice(top - window.top, bottom - window.top)
@@ -159,14 +170,36 @@ class _Canvas:
             self.values,
             (self.tail, tail),
             (self.tail_class, tail_class),
-            (self.above[:, :, left:settled], self.below[:, :, left:settled]),
-            (self.above_class[:, left:settled], self.below_class[:, left:settled]),
-            self.classes[:, left:settled],
-            self.confidence[:, left:settled],
-            self.probabilities[:, :, left:settled],
+            opens,
+            open_classes,
+            classes,
+            confidence,
+            planes,
             self.pairs,
         )
         self.tail, self.tail_class = tail, tail_class
+
+    def _open_pixels(self, left: int, right: int, height: int) -> tuple[Any, ...]:
+        """The arrays that columns `left..right` go to; throw-away ones for a chip before the block's own."""
+        if left >= self.block.left:
+            cols = slice(left - self.block.left, right - self.block.left)
+            return (
+                (self.above[:, :, cols], self.below[:, :, cols]),
+                (self.above_class[:, cols], self.below_class[:, cols]),
+                self.classes[:, cols],
+                self.confidence[:, cols],
+                self.probabilities[:, :, cols],
+            )
+        width, settled = right - left, self.classes.shape[0]
+        floats, none = np.empty((len(self.values), height - settled, width), dtype=np.float32), (0, width)
+        rows = np.empty((height, width), dtype=np.uint8)
+        return (
+            (np.empty((len(self.values), *none), dtype=np.float32), floats),
+            (np.empty(none, dtype=np.uint8), np.empty((height - settled, width), dtype=np.uint8)),
+            rows[:settled],
+            rows[:settled].copy(),
+            np.empty((0, settled, width), dtype=np.uint8),
+        )
 
     def finish_row(self, row: int) -> Strip:
         """The finished strip of chip row `row`; what is open below it is kept for the next."""

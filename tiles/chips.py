@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tiles.grid import ChipGrid, Window
+from tiles.grid import Block, ChipGrid, Window
 
 Counts = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -51,24 +51,28 @@ class Chip:
         return not self.valid.any()
 
 
-def cut(scene: Readable, grid: ChipGrid, first_row: int = 0, left: int = 0) -> Iterator[Chip]:
-    """Yield the chips of `grid` in row-major order, from chip row `first_row` on.
+def cut(scene: Readable, grid: ChipGrid, first_row: int = 0, block: Block | None = None) -> Generator[Chip, None, None]:
+    """Yield the chips of `grid` in row-major order, from chip row `first_row` on; of `block` only, where given.
 
-    The scene is read in full-width strips, each pixel once, on a thread that keeps one chip row ahead: decoding
-    a strip costs 2-5 times less than decoding the same pixels chip by chip. `left` is the scene column where the
-    grid begins (a grid may cover a block of columns). Chips that stick out of a scene smaller than a chip are
-    padded by reflection. Errors of the scene pass through.
+    The scene is read in strips as wide as the grid or the block, each pixel once, on a thread that keeps one chip
+    row ahead: decoding a strip costs 2-5 times less than decoding the same pixels chip by chip. Chips that stick out
+    of a scene smaller than a chip are padded by reflection. Errors of the scene pass through.
     """
-    with closing(_ahead(_strips(scene, grid, first_row, left))) as strips:
+    block = block or grid.whole
+    left = grid.cols.starts[block.first]
+    with closing(_ahead(_strips(scene, grid, first_row, block))) as strips:
         for row, counts, valid in strips:
-            for col, start in enumerate(grid.cols.starts):
+            for col in range(block.first, block.last):
+                start = grid.cols.starts[col] - left
                 across = slice(start, start + grid.chip_size)
                 yield Chip(row, col, grid.window(row, col), counts[:, :, across], valid[:, across])
 
 
-def _strips(scene: Readable, grid: ChipGrid, first_row: int, left: int) -> Iterator[tuple[int, Counts, Mask]]:
+def _strips(scene: Readable, grid: ChipGrid, first_row: int, block: Block) -> Iterator[tuple[int, Counts, Mask]]:
     """Chip rows as (row, counts (bands, chip, width), valid (chip, width)); rows shared by two are read once."""
-    rows, width = grid.shape
+    rows = grid.shape[0]
+    left = grid.cols.starts[block.first]
+    width = min(grid.cols.starts[block.last - 1] + grid.chip_size, grid.shape[1]) - left
     counts: Counts | None = None
     valid: Mask | None = None
     bottom = 0

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from tiles.errors import GridError
 
@@ -75,6 +76,25 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A block of columns that is mapped from top to bottom before the next one begins.
+
+    Columns `left..right` are finished by it; chips `first..last` (half open) are scored for it. Blocks share chips at
+    their borders, so that each pixel gets the same scores whatever the blocks are.
+    """
+
+    left: int
+    right: int
+    first: int
+    last: int
+
+    @property
+    def width(self) -> int:
+        """Columns finished by this block."""
+        return self.right - self.left
+
+
+@dataclass(frozen=True)
 class ChipGrid:
     """Overlapping square chips over a scene of `shape` (rows, columns), in row-major order."""
 
@@ -107,6 +127,20 @@ class ChipGrid:
         for row in range(first_row, len(self.rows.starts)):
             for col in range(len(self.cols.starts)):
                 yield row, col
+
+    @cached_property
+    def whole(self) -> Block:
+        """All columns as one block."""
+        return Block(0, self.shape[1], 0, len(self.cols.starts))
+
+    def blocks(self, chip_cols: int) -> tuple[Block, ...]:
+        """Blocks that each finish the columns of `chip_cols` chips, from left to right."""
+        edges = [*range(0, len(self.cols.starts), max(1, chip_cols)), len(self.cols.starts)]
+        out = []
+        for first, last in pairwise(edges):
+            left, right = self.cols.settled(first)[0], self.cols.settled(last - 1)[1]
+            out.append(Block(left, right, self.cols.first_touching(left), last))
+        return tuple(out)
 
     def redundancy(self) -> float:
         """Pixels that the network computes per pixel of the scene."""

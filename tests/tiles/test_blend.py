@@ -133,6 +133,32 @@ def test_a_blend_that_goes_on_in_the_middle_gives_the_same_bytes(
         assert (strip.confidence[skip:] == whole.confidence[rows]).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(grids(), st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_blocks_of_columns_give_the_same_bytes_and_the_same_audit(grid: ChipGrid, seed: int, chip_cols: int) -> None:
+    scores, _ = random_scores(grid, seed)
+    audit = SeamAudit()
+    whole = assemble(blend(scores, grid, LEGEND, probabilities=True, audit=audit), grid.shape)
+    assert whole.probabilities is not None
+    pairs, edge = np.zeros_like(audit.pairs), 0
+    for block in grid.blocks(chip_cols):
+        assert block.left == edge
+        edge = block.right
+        mine = [s for s in scores if block.first <= s.col < block.last]
+        part_audit = SeamAudit()
+        strips = blend(mine, grid, LEGEND, block=block, probabilities=True, audit=part_audit)
+        part = assemble(strips, (grid.shape[0], block.width))
+        cols = slice(block.left, block.right)
+        assert (part.classes == whole.classes[:, cols]).all()
+        assert (part.confidence == whole.confidence[:, cols]).all()
+        assert part.probabilities is not None
+        assert (part.probabilities == whole.probabilities[:, :, cols]).all()
+        pairs += part_audit.pairs
+    assert edge == grid.shape[1]
+    if grid.overlap <= grid.chip_size // 2:
+        assert (pairs == audit.pairs).all()
+
+
 def test_the_audit_counts_overlap_pixels_that_disagree() -> None:
     grid = ChipGrid((4, 6), 4, 2)
     votes = [np.zeros((4, 4, 4), dtype=np.float32), np.zeros((4, 4, 4), dtype=np.float32)]

@@ -61,6 +61,25 @@ def test_chips_hold_the_scene_and_every_row_is_read_once(rows: int, cols: int, c
     assert all(w.width == cols for w in scene.reads)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(1, 4), st.data())
+def test_a_block_has_its_chips_and_reads_no_other_columns(
+    rows: int, cols: int, chip: int, chip_cols: int, data: st.DataObject
+) -> None:
+    grid = ChipGrid((rows, cols), chip, data.draw(st.integers(0, chip - 1)))
+    whole = {(c.row, c.col): c for c in cut(scene_of(rows, cols), grid)}
+    for block in grid.blocks(chip_cols):
+        scene = scene_of(rows, cols)
+        chips = list(cut(scene, grid, block=block))
+        assert [c.col for c in chips] == [*range(block.first, block.last)] * len(grid.rows.starts)
+        for c in chips:
+            assert c.window == whole[c.row, c.col].window
+            assert (c.counts == whole[c.row, c.col].counts).all()
+            assert (c.valid == whole[c.row, c.col].valid).all()
+        right = min(grid.cols.starts[block.last - 1] + chip, cols)
+        assert {(w.left, w.left + w.width) for w in scene.reads} == {(grid.cols.starts[block.first], right)}
+
+
 def test_a_small_scene_is_padded_by_reflection() -> None:
     scene = scene_of(5, 3)
     (chip,) = cut(scene, ChipGrid((5, 3), 8, 0))
