@@ -54,9 +54,8 @@ def check_values(
         return found
     raw = np.quantile(light.astype(np.float64), _LEVELS, axis=1).T
     found += _offset(light, raw, stretch)
-    flat = _flat(bands, raw)
-    found += flat
-    if quantiles is not None and not flat:
+    found += _flat(bands, raw)
+    if quantiles is not None:
         found += _distribution(_scaled(light, stretch), bands, quantiles, stretch)
     if set(_VISIBLE) <= set(bands):
         order = [list(bands).index(name) for name in _VISIBLE]
@@ -124,7 +123,7 @@ def _distribution(scaled: Table, bands: Sequence[str], quantiles: Quantiles, str
 
 def _flat(bands: Sequence[str], raw: Table) -> list[Finding]:
     flat = [name for name, row in zip(bands, raw, strict=True) if row[0] == row[-1]]
-    if not flat:
+    if len(flat) in (0, len(bands)):  # all flat: that is no contrast, and told as such
         return []
     return [Finding("distribution", "warning", f"{', '.join(flat)}: one value nearly everywhere", "check the band")]
 
