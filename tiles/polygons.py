@@ -27,7 +27,7 @@ from tiles.simplify import simplify_arcs
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 
-_SIMPLIFY_PX = 1.0
+_SIMPLIFY_PX = 1.25
 _SMALLEST_PX = 16
 
 

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,18 +81,43 @@ def write_vectors(
     if unknown:
         raise VectorError(f"unknown vector format {', '.join(unknown)}: choose from {', '.join(_WRITERS)}")
     folder.mkdir(parents=True, exist_ok=True)
-    written: dict[str, Path] = {}
-    with tempfile.TemporaryDirectory(prefix=f".{stem}-", dir=folder) as scratch:
-        spool = _Spool(Path(scratch) / "polygons.arrow", georef, legend)
+    targets = {name: folder / f"{stem}.{name}" for name in formats}
+    write_vector_files(batches, list(targets.values()), georef, legend)
+    return targets
+
+
+def write_vector_files(
+    batches: Iterable[PolygonBatch], targets: Sequence[Path], georef: Georef, legend: Legend
+) -> None:
+    """As `write_vectors`, to any files; each one's ending names its format, its folder must be there."""
+    for target in targets:
+        if _format(target) not in _WRITERS:
+            raise VectorError(f"{target}: the ending must be one of .{', .'.join(_WRITERS)}")
+    if not targets:
+        return
+    with ExitStack() as stack:
+        # In the target's folder, so that moving into place is one step.
+        folders = [Path(stack.enter_context(_scratch_folder(target))) for target in targets]
+        spool = _Spool(folders[0] / "polygons.arrow", georef, legend)
         _fill(spool.path, batches)
-        for name in dict.fromkeys(formats):
-            unfinished, target = Path(scratch) / f"{stem}.{name}", folder / f"{stem}.{name}"
+        for target, folder in zip(targets, folders, strict=True):
+            unfinished = folder / target.name
             try:
-                _WRITERS[name](spool, unfinished)
+                _WRITERS[_format(target)](spool, unfinished)
+                unfinished.replace(target)
             except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError, sqlite3.Error) as error:
                 raise VectorError(f"cannot write {target}: {error}; is the disk full?") from error
-            written[name] = unfinished.replace(target)
-    return written
+
+
+def _format(target: Path) -> str:
+    return target.suffix.lstrip(".").lower()
+
+
+def _scratch_folder(target: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent)
+    except OSError as error:
+        raise VectorError(f"cannot write {target}: {error}") from error
 
 
 def _fill(path: Path, batches: Iterable[PolygonBatch]) -> None:
