@@ -55,8 +55,11 @@ class _Part:
 
 
 def _part(pixels: Pixels, step: int = 1) -> _Part:
-    values = pixels.values[:, pixels.valid]
-    return _Part(values[:, ::step], values.shape[1], pixels.valid.size)
+    """Every `step`-th pixel, where valid; an odd step does not run down one column of a block."""
+    step |= 1
+    valid = pixels.valid.ravel()
+    values = pixels.values.reshape(len(pixels.values), -1)[:, ::step][:, valid[::step]]
+    return _Part(values, int(valid.sum()), valid.size)
 
 
 def _from_blocks(layer: DatasetLayer, max_pixels: int) -> Sample:
