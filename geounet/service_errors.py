@@ -43,6 +43,10 @@ class HostileSceneError(ServiceError):
     """The upload is no GeoTIFF, or one that would cost far more to read than a real scene does."""
 
 
+class UnfitSceneError(ServiceError):
+    """The scene is sound, but the model cannot use it with these options."""
+
+
 class UnauthenticatedError(ServiceError):
     """A key is required, and there is none or it is not known."""
 

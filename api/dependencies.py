@@ -1,0 +1,128 @@
+"""What routes ask for: the service's parts, and who is calling."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from api.middleware import listens_widely
+from api.settings import ApiSettings
+from api.watch import JobWatch
+from geounet.catalog import Catalog
+from geounet.features import MatchCache
+from geounet.jobs import Job
+from geounet.keys import KeyRing, Scope
+from geounet.readers import Readers
+from geounet.service_errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from geounet.store import MapRecord, SceneRecord, Share, Store
+
+
+@dataclass
+class Parts:
+    """Everything that lives as long as the application."""
+
+    settings: ApiSettings
+    store: Store
+    catalog: Catalog
+    keys: KeyRing
+    features: MatchCache
+    readers: Readers
+    watch: JobWatch
+    inspections: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inspections = asyncio.Semaphore(self.settings.inspections)
+
+
+class _Owned(Protocol):
+    @property
+    def owner(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is calling. Without keys everybody is the one user of this machine."""
+
+    owner: str | None = None
+    scopes: frozenset[Scope] = frozenset(Scope)
+    share: Share = field(default_factory=Share)
+    max_open_jobs: int | None = None
+
+    @property
+    def everyone(self) -> bool:
+        """Whether the caller sees what others own."""
+        return Scope.ADMIN in self.scopes
+
+    def sees(self, thing: _Owned) -> bool:
+        """Whether the caller may know of a thing."""
+        return self.everyone or thing.owner == self.owner
+
+
+def parts(request: Request) -> Parts:
+    """The application's parts."""
+    found: Parts = request.app.state.parts
+    return found
+
+
+PartsDep = Annotated[Parts, Depends(parts)]
+
+_bearer = HTTPBearer(auto_error=False, description="An API key; only where the service asks for one.")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, in a header of its own.")
+
+
+def identify(
+    request: Request,
+    parts: PartsDep,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    header: Annotated[str | None, Security(_header)],
+) -> Caller:
+    """The caller by its key. Raises UnauthenticatedError."""
+    text = bearer.credentials if bearer is not None else header
+    if text is None:
+        if parts.settings.require_keys or listens_widely(request.scope):
+            raise UnauthenticatedError("send your API key as 'Authorization: Bearer KEY'; `geounet keys new` makes one")
+        return Caller()
+    key = parts.keys.find(text)
+    if key is None:
+        raise UnauthenticatedError("this API key is not known here: ask the operator for one")
+    return Caller(key.id, key.scopes, key.share, key.max_open_jobs)
+
+
+def _with(scope: Scope) -> Callable[[Caller], Caller]:
+    def check(caller: Annotated[Caller, Depends(identify)]) -> Caller:
+        if scope not in caller.scopes and Scope.ADMIN not in caller.scopes:
+            raise ForbiddenError(f"this key has no scope '{scope}': ask the operator for one that has")
+        return caller
+
+    return check
+
+
+Reading = Annotated[Caller, Depends(_with(Scope.READ))]
+Submitting = Annotated[Caller, Depends(_with(Scope.SUBMIT))]
+
+
+def seen_scene(parts: Parts, caller: Caller, scene_id: str) -> SceneRecord:
+    """The scene, if the caller may know of it. Raises NotFoundError."""
+    record = parts.store.scene(scene_id)
+    if not caller.sees(record):
+        raise NotFoundError(f"there is no scene '{scene_id}'")
+    return record
+
+
+def seen_job(parts: Parts, caller: Caller, job_id: str) -> Job:
+    """The job, if the caller may know of it. Raises NotFoundError."""
+    job = parts.store.queue.get(job_id)
+    if not caller.sees(job):
+        raise NotFoundError(f"there is no job '{job_id}'")
+    return job
+
+
+def seen_map(parts: Parts, caller: Caller, map_id: str) -> MapRecord:
+    """The map, if the caller may know of it. Raises NotFoundError."""
+    record = parts.store.map(map_id)
+    if not caller.sees(record):
+        raise NotFoundError(f"there is no map '{map_id}'")
+    return record

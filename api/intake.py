@@ -1,0 +1,99 @@
+"""From an upload to a scene, from a scene to a job: the checks that come before anything is queued."""
+
+import hashlib
+import json
+from typing import Annotated
+
+from fastapi import Header
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from api.dependencies import Caller, Parts
+from api.models import JobOptions
+from api.uploads import checked_name
+from geounet.inspection import Wish, inspect_upload
+from geounet.jobs import Idempotency, Job, JobRequest
+from geounet.service_errors import BadRequestError, NotFoundError, UnfitSceneError
+from geounet.store import SceneRecord, Upload
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=200, description="The same key with the same request again is one job."),
+]
+
+
+def parse_options(text: str | None) -> JobOptions:
+    """Options that came as JSON in a form field or a parameter. Raises BadRequestError."""
+    if not text:
+        return JobOptions()
+    try:
+        return JobOptions.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["options", *(str(p) for p in first["loc"])])
+        raise BadRequestError(f"{where}: {first['msg']}", where) from error
+
+
+def chosen_model(parts: Parts, name: str | None) -> str:
+    """The model's name, the default for None. Raises NotFoundError."""
+    found = name or parts.catalog.default
+    if found is None:
+        raise NotFoundError("no model is installed here: ask the operator to add a bundle", "model")
+    parts.catalog.card(found)
+    return found
+
+
+def fingerprint(**asked: object) -> str:
+    """Digest of what was asked for under an idempotency key."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+async def accept_scene(
+    parts: Parts, caller: Caller, upload: Upload, name: str, wish: Wish | None, *, must_fit: bool
+) -> SceneRecord:
+    """Check an upload and keep it. Raises HostileSceneError, UnfitSceneError, TooLargeError, QuotaError."""
+    name = checked_name(name)
+    await run_in_threadpool(upload.sync)
+    async with parts.inspections:
+        found = await run_in_threadpool(inspect_upload, upload.path, name, parts.settings, wish)
+    if must_fit:
+        _refuse_unfit(found.fit)
+    info = {**found.facts, "fit": None if found.fit is None or wish is None else {"model": wish.card.name, **found.fit}}
+    return await run_in_threadpool(parts.store.keep, upload, caller.owner, name, info, found.pixels, caller.share)
+
+
+def wish_for(parts: Parts, model: str, options: JobOptions) -> Wish:
+    """What the header check has to look for."""
+    return Wish(parts.catalog.card(model), options.bands, options.assume_crs, options.force)
+
+
+async def check_fit(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> None:
+    """Raise UnfitSceneError where the model cannot use the scene with these options."""
+    path = parts.store.scene_path(scene.id)
+    async with parts.inspections:
+        found = await run_in_threadpool(
+            inspect_upload, path, scene.name, parts.settings, wish_for(parts, model, options)
+        )
+    _refuse_unfit(found.fit)
+
+
+async def submit(
+    parts: Parts,
+    caller: Caller,
+    scene: SceneRecord,
+    model: str,
+    options: JobOptions,
+    *,
+    priority: int = 0,
+    idempotency: Idempotency | None = None,
+) -> Job:
+    """Queue a job. Raises QuotaError, IdempotencyError."""
+    request = JobRequest(caller.owner, scene.id, model, options.model_dump(mode="json"), priority)
+    return await run_in_threadpool(
+        parts.store.queue.submit, request, idempotency=idempotency, max_open=caller.max_open_jobs
+    )
+
+
+def _refuse_unfit(fit: object) -> None:
+    if isinstance(fit, dict) and not fit["fits"]:
+        raise UnfitSceneError(str(fit["why"]), f"options.{fit['field']}" if fit["field"] == "bands" else fit["field"])

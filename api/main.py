@@ -1,0 +1,98 @@
+"""The HTTP service: `api.main:app` for uvicorn. It knows HTTP; `geounet` does the work, in processes of its own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.utils import get_openapi
+
+from api.dependencies import Parts
+from api.errors import RESPONSES, add_handlers
+from api.middleware import Careful, Compress
+from api.openapi30 import downgraded
+from api.routes import features, jobs, maps, models, predict, scenes
+from api.settings import ApiSettings
+from api.watch import JobWatch
+from geounet import __version__
+from geounet.catalog import Catalog
+from geounet.features import MatchCache
+from geounet.keys import KeyRing
+from geounet.readers import Readers
+from geounet.store import Store
+
+ROUTERS = (features.router, scenes.router, jobs.router, predict.router, maps.router, models.router)
+
+
+def create_app(settings: ApiSettings | None = None) -> FastAPI:
+    """The application; its parts are made when it starts."""
+    settings = settings or ApiSettings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store = Store(settings)
+        parts = Parts(
+            settings=settings,
+            store=store,
+            catalog=Catalog(settings.bundles),
+            keys=KeyRing(store.database),
+            features=MatchCache(),
+            readers=Readers(settings, settings.readers),
+            watch=JobWatch(store.database),
+        )
+        app.state.parts = parts
+        yield
+        await parts.watch.close()
+        parts.readers.close()
+
+    app = FastAPI(
+        title="geounet",
+        version=__version__,
+        summary="Land-cover maps and polygons from satellite and aerial images.",
+        root_path=settings.root_path,
+        lifespan=lifespan,
+        responses=RESPONSES,
+        docs_url=None,  # its page loads scripts from another host
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    add_handlers(app)
+    app.add_middleware(Compress)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Content-Crs", "Link", "Retry-After", "ETag", "X-Request-Id"],
+        )
+    app.add_middleware(Careful, settings=settings)
+    _add_openapi(app)
+    return app
+
+
+def _add_openapi(app: FastAPI) -> None:
+    """The OpenAPI document, with the media type that OGC clients look for."""
+    from fastapi import Request
+    from fastapi.responses import JSONResponse
+
+    def document() -> dict[str, Any]:
+        if not app.openapi_schema:
+            made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+            app.openapi_schema = downgraded(made)
+        return app.openapi_schema
+
+    async def openapi(request: Request) -> JSONResponse:
+        servers = [{"url": str(request.base_url).rstrip("/")}]
+        media = "application/vnd.oai.openapi+json;version=3.0"
+        return JSONResponse({**document(), "servers": servers}, media_type=media)
+
+    app.openapi = document  # type: ignore[method-assign]
+    app.add_route("/openapi.json", openapi, include_in_schema=False)
+
+
+app = create_app()

@@ -1,0 +1,130 @@
+"""Jobs: ask for a map, follow it, cancel it."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from api.dependencies import Parts, PartsDep, Reading, Submitting, seen_job, seen_scene
+from api.intake import IdempotencyKey, check_fit, chosen_model, fingerprint, submit
+from api.models import Accepted, Id, JobOut, JobRequestBody, Jobs, Link
+from api.represent import base_url, job_out, scene_out
+from geounet.jobs import Idempotency, JobState
+from geounet.service_errors import NotFoundError
+
+router = APIRouter(tags=["jobs"])
+
+_COMMENT_SECONDS = 15.0
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@router.post("/jobs", status_code=202)
+async def request_job(
+    body: JobRequestBody,
+    request: Request,
+    response: Response,
+    parts: PartsDep,
+    caller: Submitting,
+    idempotency_key: IdempotencyKey = None,
+) -> Accepted:
+    """Queue a map of a scene. The scene is checked against the model and the options first."""
+    scene = seen_scene(parts, caller, body.scene)
+    model = chosen_model(parts, body.model)
+    idempotency = None
+    if idempotency_key is not None:
+        asked = fingerprint(scene=scene.id, model=model, options=body.options.model_dump())
+        idempotency = Idempotency(idempotency_key, asked)
+    if idempotency is None or parts.store.queue.remembered(caller.owner, idempotency) is None:
+        await check_fit(parts, scene, model, body.options)
+    job = await submit(parts, caller, scene, model, body.options, idempotency=idempotency)
+    response.headers["Location"] = f"{base_url(request)}/jobs/{job.id}"
+    response.headers["Retry-After"] = "2"
+    return Accepted(scene=scene_out(request, scene), job=job_out(request, parts, job))
+
+
+@router.get("/jobs")
+def jobs(
+    request: Request,
+    parts: PartsDep,
+    caller: Reading,
+    limit: Limit = 100,
+    before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    state: JobState | None = None,
+) -> Jobs:
+    """The caller's jobs, the newest first."""
+    queue = parts.store.queue
+    found = queue.page(caller.owner, everyone=caller.everyone, before=before, limit=limit + 1, state=state)
+    links = []
+    if len(found) > limit:
+        chosen = f"&state={state}" if state else ""
+        href = f"{base_url(request)}/jobs?limit={limit}&before={found[limit - 1].number}{chosen}"
+        links.append(Link(href=href, rel="next", type="application/json"))
+    return Jobs(jobs=[job_out(request, parts, j) for j in found[:limit]], links=links)
+
+
+@router.get("/jobs/{job_id}")
+def job(job_id: Id, request: Request, response: Response, parts: PartsDep, caller: Reading) -> JobOut:
+    """A job as it is now."""
+    found = seen_job(parts, caller, job_id)
+    if found.state.open:
+        response.headers["Retry-After"] = "2"
+    return job_out(request, parts, found)
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "One event a change"},
+        204: {"description": "Nothing will change any more"},
+    },
+)
+async def events(
+    job_id: Id,
+    request: Request,
+    parts: PartsDep,
+    caller: Reading,
+    last_event_id: Annotated[str | None, Header(max_length=40)] = None,
+) -> Response:
+    """Server-sent events: the job at every change until it is finished. The event's name is the job's state."""
+    found = seen_job(parts, caller, job_id)
+    seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+    if not found.state.open and found.revision == seen:
+        return Response(status_code=204)
+    return StreamingResponse(
+        _events(request, parts, job_id, seen),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _events(request: Request, parts: Parts, job_id: str, seen: int) -> AsyncIterator[str]:
+    yield "retry: 2000\n\n"
+    quiet = 0.0
+    while not await request.is_disconnected():
+        try:
+            found = parts.store.queue.get(job_id)
+        except NotFoundError:
+            return
+        if found.revision != seen:
+            seen, quiet = found.revision, 0.0
+            data = job_out(request, parts, found).model_dump(mode="json")
+            yield f"id: {seen}\nevent: {found.state}\ndata: {json.dumps(data)}\n\n"
+        if not found.state.open:
+            return
+        await parts.watch.change(1.0)
+        quiet += 1.0
+        if quiet >= _COMMENT_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
+
+
+@router.delete("/jobs/{job_id}", status_code=202)
+def cancel(job_id: Id, request: Request, parts: PartsDep, caller: Submitting) -> JobOut:
+    """Cancel a job; its partial results go. A running one stops within a second or so."""
+    found = parts.store.queue.cancel(seen_job(parts, caller, job_id).id)
+    if not found.state.open:
+        parts.store.discard_work(found)
+    return job_out(request, parts, found)

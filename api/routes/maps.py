@@ -1,0 +1,217 @@
+"""Finished maps: summary, files, tiles, points."""
+
+import json
+from email.utils import formatdate
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse
+
+from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_map
+from api.models import Id, Link, MapOut, Maps, PointOut, TileJson
+from api.represent import base_url, map_entry
+from geounet.service_errors import NotFoundError
+from geounet.store import MapRecord
+
+router = APIRouter(tags=["maps"])
+
+FILES = {
+    "classes.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    "confidence.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    "probabilities.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    "classes.tif.aux.xml": "application/xml",
+    "polygons.gpkg": "application/geopackage+sqlite3",
+    "polygons.geojson": "application/geo+json",
+    "polygons.geojsonl": "application/geo+json-seq",
+    "polygons.fgb": "application/flatgeobuf",
+    "polygons.parquet": "application/vnd.apache.parquet",
+    "preview.png": "image/png",
+    "summary.json": "application/json",
+    "run.json": "application/json",
+    "item.json": "application/geo+json",
+}
+FileName = Literal[
+    "classes.tif",
+    "confidence.tif",
+    "probabilities.tif",
+    "classes.tif.aux.xml",
+    "polygons.gpkg",
+    "polygons.geojson",
+    "polygons.geojsonl",
+    "polygons.fgb",
+    "polygons.parquet",
+    "preview.png",
+    "summary.json",
+    "run.json",
+    "item.json",
+]
+Layer = Annotated[Literal["classes", "confidence", "scene"], Query(description="What the tiles show.")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+_PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "A picture"}
+}
+_FOREVER = "private, max-age=86400, immutable"
+
+
+@router.get("/maps")
+def maps(request: Request, parts: PartsDep, caller: Reading, limit: Limit = 100, after: Id | None = None) -> Maps:
+    """The caller's maps, in the order of their ids."""
+    found = parts.store.maps(caller.owner, everyone=caller.everyone, after=after, limit=limit + 1)
+    links = []
+    if len(found) > limit:
+        href = f"{base_url(request)}/maps?limit={limit}&after={found[limit - 1].id}"
+        links.append(Link(href=href, rel="next", type="application/json"))
+    return Maps(maps=[map_entry(request, m) for m in found[:limit]], links=links)
+
+
+@router.get("/maps/{map_id}")
+def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading) -> MapOut:
+    """A map: areas and shares of its classes, how it was made, and links to its files."""
+    record = seen_map(parts, caller, map_id)
+    entry = map_entry(request, record)
+    here = f"{base_url(request)}/maps/{record.id}"
+    folder = parts.store.map_folder(record.id)
+    links = [
+        Link(href=f"{here}/{name}", rel="item", type=kind, title=name)
+        for name, kind in FILES.items()
+        if (folder / name).is_file()
+    ]
+    links += [
+        Link(href=f"{here}/tilejson.json?layer={layer}", rel="tiles", type="application/json", title=layer)
+        for layer in ("classes", "confidence", "scene")
+    ]
+    summary = {**parts.features.layer(folder).summary, "scene": record.title}
+    return MapOut(**entry.model_dump(exclude={"links"}), summary=summary, links=[*entry.links, *links])
+
+
+@router.delete("/maps/{map_id}", status_code=204)
+def delete_map(map_id: Id, parts: PartsDep, caller: Submitting) -> None:
+    """Remove a map, its files and its job's record."""
+    record = seen_map(parts, caller, map_id)
+    parts.store.delete_map(record.id)
+    parts.features.forget(parts.store.map_folder(record.id))
+
+
+@router.get("/maps/{map_id}/tilejson.json")
+def tilejson(map_id: Id, request: Request, parts: PartsDep, caller: Reading, layer: Layer = "classes") -> TileJson:
+    """Where the map's tiles are, for map clients."""
+    record = seen_map(parts, caller, map_id)
+    told, _ = parts.readers.ask({"want": "zooms", "path": str(_raster(parts, caller, record, layer))})
+    tiles = f"{base_url(request)}/maps/{record.id}/tiles/{{z}}/{{x}}/{{y}}.png?layer={layer}"
+    return TileJson(
+        name=f"{record.title}: {layer}",
+        tiles=[tiles],
+        bounds=told["bounds"],
+        minzoom=told["minzoom"],
+        maxzoom=told["maxzoom"],
+    )
+
+
+@router.get("/maps/{map_id}/tiles/{z}/{x}/{y}.png", response_class=Response, responses=_PNG)
+def tile(
+    map_id: Id,
+    z: Annotated[int, InPath(ge=0, le=24)],
+    x: Annotated[int, InPath(ge=0, lt=2**24)],
+    y: Annotated[int, InPath(ge=0, lt=2**24)],
+    parts: PartsDep,
+    caller: Reading,
+    layer: Layer = "classes",
+) -> Response:
+    """A web-map tile (Web Mercator, 256 pixels) of the class map, the confidence or the scene."""
+    record = seen_map(parts, caller, map_id)
+    if max(x, y) >= 2**z:
+        raise NotFoundError(f"zoom {z} has no tile {x}/{y}")
+    request: dict[str, Any] = {
+        "want": "tile",
+        "path": str(_raster(parts, caller, record, layer)),
+        "layer": layer,
+        "z": z,
+        "x": x,
+        "y": y,
+    }
+    if layer == "classes":
+        request["colors"] = _colors(parts, record)
+    elif layer == "scene":
+        job = parts.store.queue.get(record.id)
+        request["bands"] = job.options.get("bands")
+    _, png = parts.readers.ask(request)
+    return Response(png, media_type="image/png", headers={"Cache-Control": _FOREVER})
+
+
+@router.get("/maps/{map_id}/point")
+def point(
+    map_id: Id,
+    parts: PartsDep,
+    caller: Reading,
+    lon: Annotated[float, Query(ge=-180, le=180, allow_inf_nan=False)],
+    lat: Annotated[float, Query(ge=-90, le=90, allow_inf_nan=False)],
+) -> PointOut:
+    """Class and confidence of the pixel at a place."""
+    record = seen_map(parts, caller, map_id)
+    folder = parts.store.map_folder(record.id)
+    paths = {name: str(folder / f"{name}.tif") for name in ("classes", "confidence")}
+    told, _ = parts.readers.ask({"want": "point", "paths": paths, "lon": lon, "lat": lat})
+    classes = parts.features.layer(folder).summary["classes"]
+    value, confidence = told["classes"], told["confidence"]
+    return PointOut(
+        lon=lon,
+        lat=lat,
+        class_id=value,
+        class_name=next((c["name"] for c in classes if c["value"] == value), None),
+        confidence=None if confidence is None else confidence / 100,
+    )
+
+
+@router.get(
+    "/maps/{map_id}/{file}",
+    response_class=Response,
+    responses={
+        200: {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}, "description": "The file"},
+        206: {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}, "description": "A part of it"},
+        304: {"description": "What the client has is current"},
+    },
+)
+def file(map_id: Id, file: FileName, request: Request, parts: PartsDep, caller: Reading) -> Response:
+    """A file of the map, whole or in ranges; a Cloud Optimized GeoTIFF may be read in place."""
+    record = seen_map(parts, caller, map_id)
+    path = parts.store.map_folder(record.id) / file
+    if not path.is_file():
+        raise NotFoundError(f"this map has no {file}: ask for it in the job's formats or options")
+    return _send(request, path, FILES[file], f"{Path(record.title).stem}-{file}")
+
+
+def _send(request: Request, path: Path, kind: str, name: str) -> Response:
+    stat = path.stat()
+    headers = {
+        "ETag": f'"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"',
+        "Cache-Control": "private, no-cache",
+        "Last-Modified": formatdate(stat.st_mtime, usegmt=True),
+        "Accept-Ranges": "bytes",
+    }
+    asked = request.headers.get("if-none-match", "")
+    if headers["ETag"] in [tag.strip().removeprefix("W/") for tag in asked.split(",")] or asked.strip() == "*":
+        return Response(status_code=304, headers=headers)
+    if request.scope.get("head"):
+        return Response(headers={**headers, "Content-Length": str(stat.st_size), "Content-Type": kind})
+    return FileResponse(path, media_type=kind, headers=headers, filename=name, stat_result=stat)
+
+
+def _raster(parts: Parts, caller: Caller, record: MapRecord, layer: str) -> Path:
+    if layer != "scene":
+        return parts.store.map_folder(record.id) / f"{layer}.tif"
+    scene = parts.store.scene(record.scene)
+    if not caller.sees(scene):
+        raise NotFoundError("the scene of this map is not there any more")
+    return parts.store.scene_path(scene.id)
+
+
+def _colors(parts: Parts, record: MapRecord) -> dict[str, list[int]]:
+    """Class value -> colour: the model's legend, or the one in the raster's own auxiliary file."""
+    if record.model in parts.catalog.cards:
+        return {str(c.value): list(c.color) for c in parts.catalog.card(record.model).legend}
+    path = parts.store.map_folder(record.id) / "legend.json"
+    if path.is_file():
+        return {str(c["value"]): c["color"] for c in json.loads(path.read_text(encoding="utf-8"))}
+    return {str(v): [(v * 67) % 256, (v * 131) % 256, (v * 29 + 90) % 256] for v in range(255)}

@@ -1,0 +1,168 @@
+"""Uploads."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_scene
+from api.intake import IdempotencyKey, accept_scene, chosen_model, fingerprint, parse_options, submit, wish_for
+from api.models import Accepted, Id, Link, SceneOut, Scenes
+from api.represent import base_url, job_out, scene_out
+from api.uploads import checked_name, form_upload, raw_upload
+from geounet.jobs import Idempotency, Job
+from geounet.store import SceneRecord, Upload
+
+router = APIRouter(tags=["scenes"])
+
+Process = Annotated[bool, Query(description="Queue a job for the scene at once.")]
+Model = Annotated[str | None, Query(max_length=200, description="With `process`: the model.")]
+Options = Annotated[str | None, Query(max_length=100_000, description="With `process`: the job's options as JSON.")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    201: {"model": Accepted, "description": "The scene is kept"},
+    202: {"model": Accepted, "description": "The scene is kept and its job is queued"},
+}
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "process": {"type": "string", "enum": ["true", "false"]},
+                        "model": {"type": "string"},
+                        "options": {"type": "string", "description": "JSON"},
+                    },
+                }
+            }
+        },
+    }
+}
+_RAW = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post("/scenes", status_code=201, responses=_ANSWERS, openapi_extra=_FORM)
+async def upload_form(
+    request: Request,
+    response: Response,
+    parts: PartsDep,
+    caller: Submitting,
+    process: Process = False,
+    model: Model = None,
+    options: Options = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Accepted:
+    """Upload a GeoTIFF as a form, `curl -F file=@scene.tif`; `process`, `model`, `options` may be form fields too."""
+    async with form_upload(request, parts, caller, parts.settings.upload_limit) as (upload, name, fields):
+        process = process or fields.get("process", "").lower() in ("true", "1", "yes", "on")
+        asked = _Asked(name, process, fields.get("model") or model, fields.get("options") or options, idempotency_key)
+        return await _take(request, response, parts, caller, upload, asked)
+
+
+@router.put("/scenes/{name}", status_code=201, responses=_ANSWERS, openapi_extra=_RAW)
+async def upload_raw(
+    name: str,
+    request: Request,
+    response: Response,
+    parts: PartsDep,
+    caller: Submitting,
+    process: Process = False,
+    model: Model = None,
+    options: Options = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Accepted:
+    """Upload a GeoTIFF as the body, `curl -T scene.tif`.
+
+    The name is a label. The same bytes under the same name again are the same scene; other bytes are another one.
+    """
+    checked_name(name)
+    async with raw_upload(request, parts, caller, parts.settings.upload_limit) as upload:
+        asked = _Asked(name, process, model, options, idempotency_key)
+        return await _take(request, response, parts, caller, upload, asked, same=True)
+
+
+class _Asked:
+    """What comes with an upload."""
+
+    def __init__(self, name: str, process: bool, model: str | None, options: str | None, key: str | None) -> None:
+        self.name, self.process, self.model, self.key = name, process, model, key
+        self.options = parse_options(options)
+
+    def idempotency(self, sha256: str) -> Idempotency | None:
+        if self.key is None:
+            return None
+        asked = fingerprint(
+            sha256=sha256, name=self.name, process=self.process, model=self.model, options=self.options.model_dump()
+        )
+        return Idempotency(self.key, asked)
+
+
+async def _take(
+    request: Request,
+    response: Response,
+    parts: Parts,
+    caller: Caller,
+    upload: Upload,
+    asked: _Asked,
+    same: bool = False,
+) -> Accepted:
+    model = chosen_model(parts, asked.model) if asked.process or asked.model else parts.catalog.default
+    idempotency = asked.idempotency(upload.sha256)
+    queue = parts.store.queue
+    known = await run_in_threadpool(queue.remembered, caller.owner, idempotency) if idempotency else None
+    if known is not None:
+        job = queue.get(known[1]) if known[1] else None
+        return _accepted(request, response, parts, parts.store.scene(known[0]), job)
+    scene = parts.store.same_scene(caller.owner, asked.name, upload.sha256) if same else None
+    if scene is None:
+        wish = wish_for(parts, model, asked.options) if model else None
+        scene = await accept_scene(parts, caller, upload, asked.name, wish, must_fit=asked.process)
+    job = None
+    if asked.process and model is not None:
+        job = await submit(parts, caller, scene, model, asked.options, idempotency=idempotency)
+        scene = parts.store.scene(job.scene)
+    elif idempotency is not None:
+        await run_in_threadpool(queue.remember, caller.owner, idempotency, scene.id)
+    return _accepted(request, response, parts, scene, job)
+
+
+def _accepted(request: Request, response: Response, parts: Parts, scene: SceneRecord, job: Job | None) -> Accepted:
+    place = f"/jobs/{job.id}" if job else f"/scenes/{scene.id}"
+    response.headers["Location"] = base_url(request) + place
+    if job is not None:
+        response.status_code = 202
+        response.headers["Retry-After"] = "2"
+    return Accepted(scene=scene_out(request, scene), job=job_out(request, parts, job) if job else None)
+
+
+@router.get("/scenes")
+def scenes(request: Request, parts: PartsDep, caller: Reading, limit: Limit = 100, after: Id | None = None) -> Scenes:
+    """The caller's scenes, in the order of their ids."""
+    found = parts.store.scenes(caller.owner, everyone=caller.everyone, after=after, limit=limit + 1)
+    links = []
+    if len(found) > limit:
+        href = f"{base_url(request)}/scenes?limit={limit}&after={found[limit - 1].id}"
+        links.append(Link(href=href, rel="next", type="application/json"))
+    return Scenes(scenes=[scene_out(request, s) for s in found[:limit]], links=links)
+
+
+@router.get("/scenes/{scene_id}")
+def scene(scene_id: Id, request: Request, parts: PartsDep, caller: Reading) -> SceneOut:
+    """One scene."""
+    return scene_out(request, seen_scene(parts, caller, scene_id))
+
+
+@router.delete("/scenes/{scene_id}", status_code=204)
+def delete_scene(scene_id: Id, parts: PartsDep, caller: Submitting) -> None:
+    """Remove a scene; its finished maps stay."""
+    seen_scene(parts, caller, scene_id)
+    parts.store.delete_scene(scene_id)

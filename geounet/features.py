@@ -1,0 +1,303 @@
+"""Polygons of a finished map, page by page, by SQL on its GeoPackage.
+
+Pages are keyed by the feature's id, never by an offset: the thousandth page costs what the first does. A box is looked
+up in the R-tree; polygons that its border may cut are tested exactly. What a filter matches is kept as an array of
+ids in a bounded cache, so that following pages and the count are one look away.
+"""
+
+import json
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from pyproj import CRS, Transformer
+
+from geounet.errors import GeounetError
+from geounet.geometry_out import Bounds, BoxPart, Carrier, SearchBox, read_geometries
+from geounet.service_errors import NotFoundError
+
+Ids = npt.NDArray[np.int64]
+
+TABLE = "landcover"
+RTREE = "rtree_landcover_geom"
+BATCH = 1000
+"""Features that are in memory at once while a page is sent."""
+_CACHED_IDS = 8_000_000
+_LAYERS = 32
+_COLUMNS = "fid, geom, class_id, class_name, area_m2, perimeter_m, confidence, pixel_count"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which features: touching a box, of these classes, of at least this area. None and () mean all."""
+
+    box: SearchBox | None = None
+    classes: tuple[int, ...] = ()
+    min_area: float | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self.box is None and not self.classes and self.min_area is None
+
+
+@dataclass(frozen=True)
+class Page:
+    """The ids of one page in order, how many features match in all, and whether more follow."""
+
+    ids: Ids
+    matched: int
+    more: bool
+
+
+class FeatureLayer:
+    """The layer `landcover` of one map's GeoPackage; any number of threads may read it."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is the map's. Raises GeounetError where its GeoPackage is not what it should be."""
+        self.folder = folder
+        self.path = folder / "polygons.gpkg"
+        self._idle: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._lonlat: list[float] | None = None
+        try:
+            self._describe()
+        except (sqlite3.Error, TypeError) as error:
+            raise GeounetError(f"{self.path} cannot be read: {error}; make the map again") from error
+
+    def _describe(self) -> None:
+        with self._connection() as db:
+            contents = db.execute(
+                "SELECT c.min_x, c.min_y, c.max_x, c.max_y, s.definition, s.organization, s.organization_coordsys_id"
+                " FROM gpkg_contents c JOIN gpkg_spatial_ref_sys s ON s.srs_id = c.srs_id WHERE c.table_name = ?",
+                (TABLE,),
+            ).fetchone()
+            self.count = int(db.execute(f"SELECT count(*) FROM {RTREE}").fetchone()[0])
+        self.extent: Bounds | None = None if contents[0] is None else contents[:4]
+        known = str(contents[5]).upper() == "EPSG"
+        self.crs = CRS.from_epsg(contents[6]) if known else CRS.from_user_input(contents[4])
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The map's `summary.json`."""
+        found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        return found
+
+    def carrier(self, uri: str) -> Carrier:
+        """What brings this layer's geometries into the CRS of a URI. Make one a request: it keeps to its thread."""
+        return Carrier(self.crs, self.summary["grid"], uri)
+
+    def lonlat_bounds(self) -> list[float] | None:
+        """[west, south, east, north] in degrees; None for a map without polygons."""
+        if self.extent is None:
+            return None
+        if self._lonlat is None:
+            to_lonlat = Transformer.from_crs(self.crs, "OGC:CRS84", always_xy=True)
+            self._lonlat = [round(float(v), 7) for v in to_lonlat.transform_bounds(*self.extent)]
+        return self._lonlat
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            db = self._idle.pop() if self._idle else None
+        if db is None:
+            # Finished maps never change: without locks and checks for change, reading is all there is.
+            uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
+            db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+        try:
+            yield db
+        finally:
+            with self._lock:
+                self._idle.append(db)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+    # -- which features -------------------------------------------------------------------------------------------
+
+    def page(self, wanted: Filter, after: int | None, limit: int, cache: "MatchCache") -> Page:
+        """The first `limit` features behind the id `after` that match, in the order of their ids."""
+        if wanted.everything:
+            return self._next_of_all(after, limit)
+        matched = cache.get(self, wanted)
+        start = 0 if after is None else int(np.searchsorted(matched, after, side="right"))
+        return Page(matched[start : start + limit], len(matched), start + limit < len(matched))
+
+    def _next_of_all(self, after: int | None, limit: int) -> Page:
+        with self._connection() as db:
+            rows = db.execute(
+                f"SELECT fid FROM {TABLE} WHERE fid > ? ORDER BY fid LIMIT ?",
+                (-1 if after is None else after, limit + 1),
+            ).fetchall()
+        ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+        return Page(ids[:limit], self.count, len(ids) > limit)
+
+    def matches(self, wanted: Filter) -> Ids:
+        """The ids of every feature that matches, ascending."""
+        if wanted.box is None:
+            sql, values = _conditions(f"SELECT t.fid FROM {TABLE} t WHERE 1", wanted)
+            with self._connection() as db:
+                return np.sort(np.fromiter((row[0] for row in db.execute(sql, values)), np.int64))
+        found = [np.empty(0, np.int64)]
+        for part in wanted.box.parts:
+            ids, sure = self._touching(part, wanted)
+            found += [ids[sure], self._really(np.sort(ids[~sure]), part.polygon)]
+        return np.unique(np.concatenate(found))
+
+    def _touching(self, part: BoxPart, wanted: Filter) -> tuple[Ids, npt.NDArray[np.bool_]]:
+        """Ids whose envelope touches the box, and whether each surely lies inside."""
+        x0, y0, x1, y1 = part.outer
+        left, bottom, right, top = part.inner
+        table = f" JOIN {TABLE} t ON t.fid = r.id" if wanted.classes or wanted.min_area is not None else ""
+        sql, values = _conditions(
+            f"SELECT r.id, r.minx >= ? AND r.maxx <= ? AND r.miny >= ? AND r.maxy <= ? FROM {RTREE} r{table}"
+            " WHERE r.maxx >= ? AND r.minx <= ? AND r.maxy >= ? AND r.miny <= ?",
+            wanted,
+        )
+        with self._connection() as db:
+            rows = db.execute(sql, (left, right, bottom, top, x0, x1, y0, y1, *values)).fetchall()
+        pairs = np.array(rows, np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1] == 1
+
+    def _really(self, candidates: Ids, polygon: shapely.Geometry) -> Ids:
+        """Those whose geometry, not only its box, touches `polygon`."""
+        shapely.prepare(polygon)
+        kept = [candidates[:0]]
+        for start in range(0, len(candidates), BATCH):
+            ids = candidates[start : start + BATCH]
+            with self._connection() as db:
+                rows = self._rows(db, ids, "fid, geom")
+            hit = shapely.intersects(polygon, read_geometries([row[1] for row in rows]))
+            kept.append(np.array([row[0] for row in rows], np.int64)[hit])
+        return np.concatenate(kept)
+
+    def _rows(self, db: sqlite3.Connection, ids: Ids, columns: str = _COLUMNS) -> list[tuple[Any, ...]]:
+        if len(ids) > 1 and len(ids) == ids[-1] - ids[0] + 1:
+            return db.execute(
+                f"SELECT {columns} FROM {TABLE} WHERE fid BETWEEN ? AND ?", (int(ids[0]), int(ids[-1]))
+            ).fetchall()
+        return db.execute(
+            f"SELECT {columns} FROM json_each(?) j CROSS JOIN {TABLE} ON fid = j.value", (json.dumps(ids.tolist()),)
+        ).fetchall()
+
+    # -- the features themselves ----------------------------------------------------------------------------------
+
+    def geojson(self, ids: Ids, carrier: Carrier, clip: SearchBox | None = None) -> Iterator[bytes]:
+        """The features as GeoJSON text, comma-separated, in batches; with `clip`, what lies in the box."""
+        first = True
+        for start in range(0, len(ids), BATCH):
+            with self._connection() as db:
+                rows = self._rows(db, ids[start : start + BATCH])
+            text = ",".join(_features(rows, carrier, clip))
+            if text:
+                yield (text if first else "," + text).encode()
+                first = False
+
+    def one(self, fid: int, carrier: Carrier) -> bytes:
+        """One feature as GeoJSON text. Raises NotFoundError."""
+        if not 0 <= fid < 2**63:
+            raise NotFoundError(f"there is no feature '{fid}'")
+        text = b"".join(self.geojson(np.array([fid], np.int64), carrier))
+        if not text:
+            raise NotFoundError(f"there is no feature '{fid}'")
+        return text
+
+
+class MatchCache:
+    """What filters matched, the most recent ones, up to a number of ids in all; and the open layers."""
+
+    def __init__(self, ids: int = _CACHED_IDS, layers: int = _LAYERS) -> None:
+        self._limit, self._held, self._most_layers = ids, 0, layers
+        self._matches: OrderedDict[tuple[Path, Filter], Ids] = OrderedDict()
+        self._layers: OrderedDict[Path, FeatureLayer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def layer(self, folder: Path) -> FeatureLayer:
+        """The layer of a map's folder, opened once."""
+        with self._lock:
+            if folder in self._layers:
+                self._layers.move_to_end(folder)
+                return self._layers[folder]
+        layer = FeatureLayer(folder)
+        with self._lock:
+            self._layers[folder] = layer
+            while len(self._layers) > self._most_layers:
+                self._layers.popitem(last=False)[1].close()
+        return layer
+
+    def get(self, layer: FeatureLayer, wanted: Filter) -> Ids:
+        """`layer.matches(wanted)`, remembered."""
+        key = (layer.folder, wanted)
+        with self._lock:
+            if key in self._matches:
+                self._matches.move_to_end(key)
+                return self._matches[key]
+        found = layer.matches(wanted)
+        with self._lock:
+            if key not in self._matches:
+                self._matches[key] = found
+                self._held += len(found)
+            while self._held > self._limit and len(self._matches) > 1:
+                self._held -= len(self._matches.popitem(last=False)[1])
+        return found
+
+    def forget(self, folder: Path) -> None:
+        """Let go of a map that is being deleted."""
+        with self._lock:
+            layer = self._layers.pop(folder, None)
+            for key in [k for k in self._matches if k[0] == folder]:
+                self._held -= len(self._matches.pop(key))
+        if layer is not None:
+            layer.close()
+
+
+def _conditions(sql: str, wanted: Filter) -> tuple[str, list[Any]]:
+    """The query narrowed to classes and areas, and the values to bind for that."""
+    values: list[Any] = []
+    if wanted.classes:
+        sql += f" AND t.class_id IN ({', '.join('?' * len(wanted.classes))})"
+        values += wanted.classes
+    if wanted.min_area is not None:
+        sql += " AND t.area_m2 >= ?"
+        values.append(wanted.min_area)
+    return sql, values
+
+
+def _features(rows: list[tuple[Any, ...]], carrier: Carrier, clip: SearchBox | None) -> Iterator[str]:
+    geometries = read_geometries([row[1] for row in rows])
+    if clip is not None:
+        geometries = clip.cut(geometries)
+    texts = carrier.to_geojson(geometries)
+    names: dict[str, str] = {}
+    for row, geometry in zip(rows, texts, strict=True):
+        if geometry is None:
+            continue
+        fid, _, class_id, class_name, area, perimeter, confidence, pixels = row
+        name = names.get(class_name) or names.setdefault(class_name, json.dumps(class_name))
+        yield (
+            f'{{"type":"Feature","id":{fid},"geometry":{geometry},"properties":{{"class_id":{class_id},'
+            f'"class_name":{name},"area_m2":{_number(area)},"perimeter_m":{_number(perimeter)},'
+            f'"confidence":{_number(confidence)},"pixel_count":{_number(pixels)}}}}}'
+        )
+
+
+def _number(value: float | None) -> str:
+    return "null" if value is None or value != value else repr(value)
+
+
+def count_of(path: Path) -> int:
+    """Polygons in a GeoPackage, without opening it for more."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        return int(db.execute(f"SELECT count(*) FROM {RTREE}").fetchone()[0])
