@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from geounet import __version__
 from geounet.bundle import ModelBundle
-from geounet.engines import Engine, open_engine, resolve
+from geounet.engines import Engine, cores, open_engine, resolve
+from geounet.estimate import Cost, Pixels, cost_of, require_disk
 from geounet.plan import Plan, make_plan
 from geounet.workplace import Workplace
 from tiles.blend import SeamAudit, blend
@@ -43,6 +44,7 @@ class Options:
     engine: str = "auto"
     device: str = "auto"
     precision: str = "auto"
+    max_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,14 @@ class _Job:
         """Go on with the interrupted run of the same request, or decide everything and begin."""
         from geounet.finish import Stopwatch
         from geounet.normalise import Stretch
-        from geounet.preflight import preflight
+        from geounet.preflight import Estimate, preflight
 
         spool = place.resume(request)
         if spool is None:
-            checked = preflight(scene, bundle, options)
-            spec = resolve(options.engine, options.device, options.precision)
-            plan = make_plan(scene.georef.shape, bundle, spec, scene.upsample, options.chip_size, options.overlap)
+            plan, cost = _planned(scene, bundle, options)
+            require_disk(cost, place.out.parent)
+            estimate = Estimate(cost.seconds, cost.memory, cost.disk)
+            checked = preflight(scene, bundle, options, estimate)
             about = {
                 "request": request,
                 "plan": plan.as_record(),
@@ -248,9 +251,28 @@ class EngineShelf:
         return self._engine
 
 
+def _planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, Cost]:
+    """Every `auto` decided, and what the work will cost."""
+    spec = resolve(options.engine, options.device, options.precision)
+    shape, classes = scene.georef.shape, len(bundle.legend)
+    pixels = Pixels(len(bundle.bands), scene.dtype.itemsize, classes)
+    plan = make_plan(
+        shape,
+        bundle,
+        spec,
+        pixels,
+        cores(),
+        upsample=scene.upsample,
+        chip_size=options.chip_size,
+        overlap=options.overlap,
+        max_memory=options.max_memory,
+    )
+    return plan, cost_of(plan, shape, pixels, cores(), 2 + (classes if options.probabilities else 0))
+
+
 def request_of(scene: Scene, bundle: ModelBundle, options: Options) -> dict[str, Any]:
     """What a map is asked to be: two maps with equal requests are the same map."""
-    asked = {k: v for k, v in asdict(options).items() if k != "formats"}
+    asked = {k: v for k, v in asdict(options).items() if k not in ("formats", "max_memory")}
     record = {
         "geounet": __version__,
         "scene": scene.fingerprint(),

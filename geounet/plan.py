@@ -1,14 +1,18 @@
 """The choices for one map: everything that `auto` stands for, decided once, recorded, kept by a resumed run."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from geounet.bundle import ModelBundle
 from geounet.engines import EngineSpec
+from geounet.errors import ResourceError
+from geounet.estimate import Pixels, memory_needed
 from tiles.grid import Block, ChipGrid
 
 _MULTIPLE = 32
+_USUAL_MEMORY = 1_400_000_000
 _LARGEST_CHIP = {"cpu": 1024, "mps": 1024, "cuda": 2048}
 
 
@@ -50,23 +54,55 @@ def make_plan(
     shape: tuple[int, int],
     bundle: ModelBundle,
     spec: EngineSpec,
+    pixels: Pixels,
+    cores: int,
+    *,
     upsample: float = 1.0,
     chip_size: int | None = None,
     overlap: int | None = None,
+    max_memory: int | None = None,
 ) -> Plan:
-    """Decide chip size and overlap for a map of `shape` (rows, columns); what is given is taken.
+    """Decide chip size, overlap and blocks of columns for a map of `shape` (rows, columns); what is given is taken.
 
-    Raises GridError for a chip size and overlap that do not go together.
+    Memory is kept under `max_memory` bytes, by default 1.4 GB: first by mapping in blocks of columns, then with
+    smaller chips. Raises GridError for a chip size and overlap that do not go together, ResourceError where no plan
+    keeps to a `max_memory` that was asked for.
     """
     overlap = bundle.card.overlap if overlap is None else overlap
-    if chip_size is None:
-        chip_size = _cheapest_chip(shape, overlap, _largest_chip(spec, upsample))
-    chip_size = _MULTIPLE * math.ceil(chip_size / _MULTIPLE)
-    if max(shape) <= chip_size:
-        overlap = min(overlap, chip_size - 1)
-    plan = Plan(spec.engine, spec.device, spec.precision, chip_size, overlap, upsample)
-    plan.grid(shape)  # refuses impossible pairs before any work
-    return plan
+    budget = max_memory or _USUAL_MEMORY
+    smallest = None
+    for size in _chip_sizes(shape, overlap, _largest_chip(spec, upsample), chip_size):
+        whole = Plan(spec.engine, spec.device, spec.precision, size, overlap, upsample)
+        whole.grid(shape)  # refuses impossible pairs before any work
+        for plan in _narrower(whole, shape):
+            need = memory_needed(plan, shape, pixels, cores)
+            if need <= budget:
+                return plan
+            if smallest is None or need < smallest[1]:
+                smallest = (plan, need)
+    assert smallest is not None  # there is always a size to try
+    if max_memory is not None:
+        raise ResourceError(
+            f"--max-memory {max_memory / 1e9:.2f} GB is not enough: this scene needs {smallest[1] / 1e9:.2f} GB "
+            f"with {spec}"
+        )
+    return smallest[0]
+
+
+def _chip_sizes(shape: tuple[int, int], overlap: int, largest: int, asked: int | None) -> list[int]:
+    """Chip sizes to try, the best first."""
+    if asked is not None:
+        return [_MULTIPLE * math.ceil(asked / _MULTIPLE)]
+    best = _cheapest_chip(shape, overlap, largest)
+    return [best, *(size for size in (512, 256) if overlap < size < best)]
+
+
+def _narrower(plan: Plan, shape: tuple[int, int]) -> Iterator[Plan]:
+    """The plan as it is, then in two blocks of columns, in three, and so on."""
+    chips = len(plan.grid(shape).cols.starts)
+    yield plan
+    for blocks in range(2, chips + 1):
+        yield replace(plan, block_chips=math.ceil(chips / blocks))
 
 
 def _largest_chip(spec: EngineSpec, upsample: float) -> int:

@@ -1,6 +1,7 @@
 """`geounet predict`, `geounet batch` and `geounet models`."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +38,7 @@ Overlap = Annotated[int | None, typer.Option(help="Pixels that chips share.", sh
 EngineName = Annotated[str, typer.Option("--engine", help="What runs the network: auto, torch, openvino.")]
 Device = Annotated[str, typer.Option(help="Where it runs: auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="auto, f32, bf16, fp16.")]
+MaxMemory = Annotated[str | None, typer.Option(help="Most memory to take: 800MB, 4GB.", show_default="about 1.4GB")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a map that is there; it stays until the new one is done.")
 ]
@@ -70,6 +72,7 @@ def predict(
     engine: EngineName = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
+    max_memory: MaxMemory = None,
     overwrite: Overwrite = False,
     restart: Restart = False,
     as_json: AsJson = False,
@@ -116,6 +119,7 @@ def batch(
     engine: EngineName = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
+    max_memory: MaxMemory = None,
     overwrite: Overwrite = False,
     restart: Restart = False,
     as_json: AsJson = False,
@@ -167,6 +171,7 @@ def make_options(given: dict[str, Any]) -> "Options":
         engine=given["engine"],
         device=given["device"],
         precision=given["precision"],
+        max_memory=parse_bytes(given["max_memory"]),
     )
 
 
@@ -182,6 +187,16 @@ def parse_bands(text: str | None) -> dict[str, int] | None:
             raise typer.BadParameter(f"'{text}': write name=number pairs, each name once, like red=5,green=3,blue=2")
         bands[name] = int(number)
     return bands
+
+
+def parse_bytes(text: str | None) -> int | None:
+    """`800MB` or `4GB` to bytes."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)", text.strip(), re.IGNORECASE)
+    if not found:
+        raise typer.BadParameter(f"'{text}': write a size like 800MB or 4GB")
+    return int(float(found[1]) * {"MB": 1e6, "GB": 1e9}[found[2].upper()])
 
 
 def parse_formats(text: str) -> tuple[str, ...]:

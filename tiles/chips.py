@@ -16,6 +16,8 @@ Counts = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
+_ROWS_AT_ONCE = 256
+
 
 class PixelsLike(Protocol):
     """Raw counts (bands, rows, columns) and their validity (rows, columns)."""
@@ -56,7 +58,8 @@ def cut(scene: Readable, grid: ChipGrid, first_row: int = 0, block: Block | None
 
     The scene is read in strips as wide as the grid or the block, each pixel once, on a thread that keeps one chip
     row ahead: decoding a strip costs 2-5 times less than decoding the same pixels chip by chip. Chips that stick out
-    of a scene smaller than a chip are padded by reflection. Errors of the scene pass through.
+    of a scene smaller than a chip are padded by reflection. At any moment two strips are in memory. Errors of the
+    scene pass through.
     """
     block = block or grid.whole
     left = grid.cols.starts[block.first]
@@ -73,22 +76,40 @@ def _strips(scene: Readable, grid: ChipGrid, first_row: int, block: Block) -> It
     rows = grid.shape[0]
     left = grid.cols.starts[block.first]
     width = min(grid.cols.starts[block.last - 1] + grid.chip_size, grid.shape[1]) - left
-    counts: Counts | None = None
-    valid: Mask | None = None
+    kept: tuple[Counts, Mask] | None = None
     bottom = 0
     for row in range(first_row, len(grid.rows.starts)):
         top = grid.rows.starts[row]
         end = min(top + grid.chip_size, rows)
-        fresh_top = top if counts is None else max(top, bottom)
-        fresh = scene.read(Window(fresh_top, left, end - fresh_top, width))
-        if counts is None or valid is None or fresh_top == top:
-            counts, valid = fresh.values, fresh.valid
-        else:
-            kept = fresh_top - top
-            counts = np.concatenate([counts[:, -kept:], fresh.values], axis=1)
-            valid = np.concatenate([valid[-kept:], fresh.valid])
+        shared = max(bottom - top, 0) if kept is not None else 0
+        kept = _read_strip(scene, Window(top, left, end - top, width), kept, shared)
         bottom = end
-        yield row, *_padded(counts, valid, grid.chip_size)
+        yield row, *_padded(*kept, grid.chip_size)
+
+
+def _read_strip(
+    scene: Readable, window: Window, before: tuple[Counts, Mask] | None, shared: int
+) -> tuple[Counts, Mask]:
+    """The window's pixels; its first `shared` rows are the last ones of the strip `before`, the rest is read.
+
+    Read a few rows at a time, so that the only large arrays are this strip and the one before.
+    """
+    counts: Counts | None = None
+    valid = np.empty((window.height, window.width), dtype=np.bool_)
+    for row in range(shared, window.height, _ROWS_AT_ONCE):
+        height = min(_ROWS_AT_ONCE, window.height - row)
+        fresh = scene.read(Window(window.top + row, window.left, height, window.width))
+        if counts is None:
+            counts = np.empty((fresh.values.shape[0], window.height, window.width), dtype=fresh.values.dtype)
+        counts[:, row : row + height] = fresh.values
+        valid[row : row + height] = fresh.valid
+    if before is not None and shared:
+        if counts is None:
+            counts = np.empty((before[0].shape[0], window.height, window.width), dtype=before[0].dtype)
+        counts[:, :shared] = before[0][:, -shared:]
+        valid[:shared] = before[1][-shared:]
+    assert counts is not None  # a window has at least one row, read or shared
+    return counts, valid
 
 
 def _padded(counts: Counts, valid: Mask, chip: int) -> tuple[Counts, Mask]:
@@ -102,28 +123,24 @@ def _padded(counts: Counts, valid: Mask, chip: int) -> tuple[Counts, Mask]:
 
 
 def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """The same items, made on a thread that stays one item ahead; closing it ends the thread."""
+    """The same items, made on a thread: the next one while the consumer works on this one, and no further ahead."""
     done = object()
-    slot: queue.Queue[Any] = queue.Queue(maxsize=1)
+    slot: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    wanted = threading.Semaphore(1)
     stop = threading.Event()
-
-    def put(item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                slot.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
 
     def work() -> None:
         try:
-            for item in items:
-                if not put((item, None)):
+            while True:
+                wanted.acquire()
+                if stop.is_set():
                     return
-            put((done, None))
+                item = next(items, done)
+                slot.put((item, None))
+                if item is done:
+                    return
         except BaseException as error:  # handed over to the consumer, whatever it is
-            put((done, error))
+            slot.put((done, error))
 
     thread = threading.Thread(target=work, name="geounet-reader", daemon=True)
     thread.start()
@@ -134,7 +151,9 @@ def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
                 raise error
             if item is done:
                 return
+            wanted.release()
             yield item
     finally:
         stop.set()
+        wanted.release()
         thread.join()

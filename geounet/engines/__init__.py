@@ -1,5 +1,6 @@
 """What runs the network. `open_engine` chooses; each engine is one file."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -76,6 +77,11 @@ def open_engine(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample:
     from geounet.engines.torch import TorchEngine
 
     return TorchEngine(bundle, spec, chip_size, upsample)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _best_device() -> str:

@@ -13,7 +13,7 @@ import openvino as ov
 import platformdirs
 
 from geounet.bundle import ModelBundle
-from geounet.engines import EngineSpec, Prepare
+from geounet.engines import EngineSpec, Prepare, cores
 from geounet.errors import EngineError
 from tiles.blend import Scores
 from tiles.chips import Chip
@@ -43,14 +43,14 @@ class OpenVinoEngine:
         self.spec = spec
         core = ov.Core()
         model = core.read_model(converted(bundle, chip_size, upsample))
-        streams = max(1, min(_cores(), 8))
+        streams = cores()
         self._compiled = core.compile_model(
             model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": spec.precision,
                 "NUM_STREAMS": streams,
-                "INFERENCE_NUM_THREADS": _cores(),
+                "INFERENCE_NUM_THREADS": cores(),
                 "ENABLE_CPU_PINNING": False,
             },
         )
@@ -123,7 +123,3 @@ def converted(bundle: ModelBundle, chip_size: int, upsample: float = 1.0) -> Pat
 def cache_folder() -> Path:
     """Where converted models are kept: `GEOUNET_CACHE`, else the user's cache folder."""
     return Path(os.environ.get("GEOUNET_CACHE") or platformdirs.user_cache_dir("geounet"))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,84 @@
+"""What a map will cost: memory, disk, time. Constants were measured by `benchmarks/scaling.py`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import disk_usage
+from typing import TYPE_CHECKING
+
+from geounet.errors import ResourceError
+from tiles.grid import Block, ChipGrid
+
+if TYPE_CHECKING:
+    from geounet.plan import Plan
+
+MEGA = 1_000_000
+
+_PROCESS = {"openvino": 420 * MEGA, "torch": 1050 * MEGA}
+"""Interpreter, libraries, GDAL's block cache and the loaded model."""
+_CHIP_BYTES = {"openvino": {"bf16": 215, "f32": 300}, "torch": {"bf16": 330, "f32": 600, "fp16": 330}}
+"""Activations a network pixel of one chip in work, on the CPU; a GPU keeps them in its own memory."""
+_RATES = {"openvino": {"bf16": 4.0, "f32": 1.4}, "torch": {"bf16": 1.7, "f32": 0.7}}
+"""Network megapixels a second and core: orders of magnitude, to say minutes or hours."""
+_CUDA_RATE = 150.0
+_FINISH_RATE = 15.0
+"""Megapixels a second of the finish pass on a class map with real texture."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What of a scene's nature costs memory: bands read, bytes a count, classes scored."""
+
+    bands: int
+    itemsize: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of memory and disk, seconds."""
+
+    memory: int
+    disk: int
+    seconds: float
+
+
+def memory_needed(plan: "Plan", shape: tuple[int, int], pixels: Pixels, streams: int) -> int:
+    """Bytes of resident memory that a map of `shape` (rows, columns) takes at most."""
+    width = max(_read_width(plan.grid(shape), block) for block in plan.blocks(shape))
+    chip = plan.chip_size
+    strips = 2.3 * chip * width * (pixels.bands * pixels.itemsize + 1)
+    open_rows = 2 * plan.overlap * width * (4 * pixels.classes + 1)
+    finished = 2 * chip * width
+    return int(_PROCESS[plan.engine] + _chips(plan, pixels, streams) + strips + open_rows + finished)
+
+
+def _chips(plan: "Plan", pixels: Pixels, streams: int) -> float:
+    side = plan.chip_size * plan.upsample
+    network = _CHIP_BYTES[plan.engine].get(plan.precision, 600) if plan.device == "cpu" else 0
+    at_work = streams if plan.engine == "openvino" else 1
+    return at_work * side * side * network + 3 * plan.chip_size**2 * 4 * (pixels.classes + pixels.bands)
+
+
+def _read_width(grid: ChipGrid, block: Block) -> int:
+    return min(grid.cols.starts[block.last - 1] + grid.chip_size, grid.shape[1]) - grid.cols.starts[block.first]
+
+
+def cost_of(plan: "Plan", shape: tuple[int, int], pixels: Pixels, cores: int, layers: int) -> Cost:
+    """The whole cost; `layers` is the number of bytes a pixel that the spool keeps."""
+    scene = shape[0] * shape[1]
+    scored = scene * plan.grid(shape).redundancy() * plan.upsample**2
+    rate = _CUDA_RATE if plan.device.startswith("cuda") else cores * _RATES[plan.engine].get(plan.precision, 1.0)
+    seconds = scored / rate / MEGA + scene / _FINISH_RATE / MEGA
+    # The spool, the rasters made from it with their overviews in the making, and the polygons.
+    disk = scene * layers + scene * layers * 0.6 + 20 * MEGA
+    return Cost(memory_needed(plan, shape, pixels, cores), int(disk), seconds)
+
+
+def require_disk(cost: Cost, out: Path, already_there: int = 0) -> None:
+    """Raise ResourceError where the disk that holds `out` has less room than the work takes."""
+    free = disk_usage(out).free + already_there
+    if free < cost.disk:
+        raise ResourceError(
+            f"{out}: the map takes about {cost.disk / 1e9:.1f} GB of disk while it is made and "
+            f"{free / 1e9:.1f} GB are free: make room or choose another -o"
+        )
