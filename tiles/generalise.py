@@ -28,8 +28,6 @@ from tiles.regions import Ints, Longs, find, label_band, measure_regions, relabe
 from tiles.scratch import scratch_array
 
 _COMPACT_AT = 1 << 18
-_BUDGET = 256 << 20
-"""Bytes of rows to keep in memory while they wait for a small region to end."""
 
 
 class _Book(NamedTuple):
@@ -471,7 +469,7 @@ def merge_small_regions(
     min_area_m2: float,
     height: int,
     *,
-    budget: int = _BUDGET,
+    budget: int,
 ) -> Iterator[Rows]:
     """(classes, confidence) strips without regions below `min_area_m2` square metres, islands in nodata excepted.
 

@@ -29,6 +29,7 @@ Longs = npt.NDArray[np.int64]
 
 _SIMPLIFY_PX = 1.25
 _SMALLEST_PX = 16
+_BUDGET = 192 << 20
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,14 @@ def hilbert_index(rows: Longs, cols: Longs, shape: tuple[int, int]) -> Longs:
 
 
 def polygonise(
-    rows: Iterable[Rows], georef: Georef, legend: Legend, *, min_area_m2: float = 0.0, simplify_px: float = 0.0
+    rows: Iterable[Rows],
+    georef: Georef,
+    legend: Legend,
+    *,
+    min_area_m2: float = 0.0,
+    simplify_px: float = 0.0,
+    band_rows: int | None = None,
+    budget: int = _BUDGET,
 ) -> Iterator[PolygonBatch]:
     """Polygons of 4-connected regions of equal class, each as soon as its region is complete.
 
@@ -88,22 +96,30 @@ def polygonise(
     merged into their neighbours first; boundaries are then simplified by at most `simplify_px` pixels, for both
     neighbours alike. Neighbours share every vertex of their boundary: together the polygons are a valid coverage.
 
+    Work goes in bands of `band_rows` rows, by default as many as suit the raster's width; where two bands meet,
+    simplified boundaries keep a vertex. What waits for regions to end lies on disk beyond `budget` bytes of rows and
+    as many of boundaries.
+
     Raises VectorError for impossible options and for strips that do not make up the raster.
     """
     if not min_area_m2 >= 0 or not simplify_px >= 0:
         raise VectorError(f"minimum area ({min_area_m2} m2) and simplification ({simplify_px} px) must not be negative")
-    height = block_height(georef.shape)
+    height = band_rows or block_height(georef.shape)
     metric = PixelMetric.of(georef)
     if min_area_m2 > 0:
-        rows = merge_small_regions(rows, georef.shape, metric, min_area_m2, height)
-    return _polygonise(bands(rows, georef.shape, height), georef, metric, legend, simplify_px)
+        rows = merge_small_regions(rows, georef.shape, metric, min_area_m2, height, budget=budget)
+    return _polygonise(bands(rows, georef.shape, height), georef, metric, legend, simplify_px, ArcStore(budget))
 
 
 def _polygonise(
-    framed: Iterable[Band], georef: Georef, metric: PixelMetric, legend: Legend, simplify_px: float
+    framed: Iterable[Band],
+    georef: Georef,
+    metric: PixelMetric,
+    legend: Legend,
+    simplify_px: float,
+    store: ArcStore,
 ) -> Iterator[PolygonBatch]:
     open_regions = _Regions.none(georef.shape[1])
-    store = ArcStore()
     for band in framed:
         regions, labels = open_regions.label(band, metric)
         store.rename(regions.numbers)

@@ -15,9 +15,6 @@ from numba import njit
 from tiles.arcs import Arcs, Bytes, Floats, Ints, Longs
 from tiles.scratch import scratch_array
 
-_BUDGET = 128 << 20
-"""Bytes of arc vertices of unfinished regions to keep in memory; beyond, they live in a temporary file."""
-
 
 class Halves(NamedTuple):
     """Arcs with a direction, each seen from one of its regions; arrays of shape (n,), grouped by region.
@@ -214,7 +211,7 @@ class ArcStore:
     into memory, when they are more than `budget` bytes.
     """
 
-    budget: int = _BUDGET
+    budget: int
     _arcs: dict[str, npt.NDArray[Any]] = field(default_factory=_empty_arcs)
     _points: Ints = field(default_factory=lambda: np.zeros((1024, 2), np.int32))
     _used: int = 0
