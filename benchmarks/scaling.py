@@ -1,0 +1,68 @@
+"""Memory and time as scenes grow taller and wider; each scene in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from common import arguments, measure, mosaic_scene, report
+
+
+def one(scene: str, model: str, out: str, engine: str, formats: str, max_memory: int | None) -> None:
+    """Map one scene and print what it took, as JSON."""
+    from geounet.bundle import ModelBundle
+    from geounet.pipeline import Options, map_scene
+
+    chosen = tuple(f for f in formats.split(",") if f)
+    options = Options(engine=engine, formats=chosen, max_memory=max_memory)
+
+    def work() -> None:
+        map_scene(scene, ModelBundle.load(model), Path(out), options, overwrite=True, restart=True)
+
+    found = measure(work)
+    run = json.loads((Path(out) / "run.json").read_text())
+    plan = json.loads((Path(out) / "summary.json").read_text())["plan"]
+    print(json.dumps({**found, "seconds": run["seconds"], "plan": plan}))
+
+
+def main() -> None:
+    """Run it."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--sizes", default="2000x4096,4096x4096,16384x4096,5000x5000,10000x10000,20000x20000")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--formats", default="gpkg")
+    parser.add_argument("--max-memory", type=int, default=None)
+    parser.add_argument("--one", nargs=2, metavar=("SCENE", "OUT"))
+    given = parser.parse_args()
+    if given.one:
+        one(given.one[0], given.model, given.one[1], given.engine, given.formats, given.max_memory)
+        return
+    rows = []
+    for size in given.sizes.split(","):
+        height, width = (int(side) for side in size.split("x"))
+        scene = mosaic_scene(given.data, given.work, height, width)
+        command = [sys.executable, __file__, "--one", str(scene), str(given.work / "scaling_map")]
+        command += ["--model", given.model, "--engine", given.engine, "--formats", given.formats]
+        if given.max_memory:
+            command += ["--max-memory", str(given.max_memory)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        pixels = height * width / 1e6
+        stages = found["seconds"]
+        rows.append(
+            {
+                "rows x cols": size,
+                "chips": f"{found['plan']['chip_size']}/{found['plan']['overlap']}",
+                "wall_s": found["wall_s"],
+                "Mpx_per_s": pixels / found["wall_s"],
+                "predict_s": stages.get("predict", 0.0),
+                "rasters_s": stages.get("rasters", 0.0),
+                "polygons_s": stages.get("polygons", 0.0),
+                "peak_mb": found["peak_mb"],
+            }
+        )
+        report("scaling", rows, given.work)
+
+
+if __name__ == "__main__":
+    main()
