@@ -1,0 +1,193 @@
+"""`geounet train`, `geounet contact-sheet` and `geounet evaluate`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from geounet.train.evaluate import Report
+    from geounet.train.fit import Moment
+
+Config = Annotated[Path, typer.Argument(help="A training configuration, TOML.", show_default=False)]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder that the configuration's paths start from.", show_default="the configuration's folder"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(train)
+    app.command()(contact_sheet)
+    app.command()(evaluate)
+
+
+def train(
+    config: Config,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default="NAME-run")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    restart: Annotated[bool, typer.Option("--restart", help="Do not go on with an interrupted run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network as a configuration says; the result is a bundle. The same command goes on after a stop."""
+    from geounet.train.config import load_config
+    from geounet.train.run import train as run_training
+
+    name = load_config(config).name
+    folder = out or Path(f"{name}-run")
+    with _progress(quiet=as_json) as (on_moment, show):
+        trained = run_training(
+            config, data or config.parent, folder, device=device, restart=restart, on_moment=on_moment
+        )
+        show()
+    if as_json:
+        scores = [s.model_dump(mode="json") for s in trained.scores]
+        typer.echo(json.dumps({"bundle": str(trained.bundle.folder), "scores": scores}))
+        return
+    for score in trained.scores:
+        by_class = ", ".join(f"{n} {v:.2f}" for n, v in score.iou.items())
+        typer.echo(f"{score.data}: mean IoU {score.miou:.3f} ({by_class})")
+    typer.echo(f"bundle: {trained.bundle.folder}\nuse it: geounet predict SCENE --model {trained.bundle.folder}")
+
+
+def contact_sheet(
+    config: Config,
+    data: Data = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture.")] = Path("contact-sheet.png"),
+) -> None:
+    """Draw augmented training crops beside their labels: look at them before a long run."""
+    from geounet.train.config import load_config
+    from geounet.train.data import load_data
+    from geounet.train.pictures import write_contact_sheet
+
+    checked = load_config(config)
+    write_contact_sheet(out, checked, load_data(checked, data or config.parent))
+    typer.echo(f"written: {out}")
+
+
+def evaluate(
+    bundle: Annotated[str | None, typer.Argument(help="Name or folder of a bundle.", show_default=False)] = None,
+    config: Annotated[
+        Path | None, typer.Argument(help="A training configuration: its validation data.", show_default=False)
+    ] = None,
+    data: Data = None,
+    part: Annotated[str, typer.Option(help="Which part of the data: val, train, all.")] = "val",
+    tta: Annotated[bool, typer.Option("--tta", help="Average the eight turns and flips of every image.")] = False,
+    raster: Annotated[
+        Path | None, typer.Option(help="Score this class raster instead of a bundle.", show_default=False)
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Label raster for --raster.", show_default=False)] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Label values as legend values: 0=5,1=1,4=4.", show_default=False)
+    ] = None,
+    model: Annotated[str, typer.Option(help="Bundle whose legend --raster is in.")] = "overhead-rgb",
+    engine: Annotated[str, typer.Option(help="auto, torch, openvino.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for report.json, report.md and pictures.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a bundle on labelled data, or a class raster against labels."""
+    if raster is not None:
+        if labels is None:
+            raise typer.BadParameter("--raster needs --labels, the raster to compare with")
+        reports = [_of_raster(raster, labels, _pairs(classes), model)]
+    elif bundle is None or config is None:
+        raise typer.BadParameter("give a bundle and a configuration, or --raster and --labels")
+    else:
+        if part not in ("val", "train", "all"):
+            raise typer.BadParameter("--part is val, train or all")
+        reports = _of_bundle(bundle, config, data or config.parent, part, tta, engine, device)
+    _tell(reports, out, as_json)
+
+
+def _of_raster(raster: Path, labels: Path, classes: dict[int, int] | None, model: str) -> "Report":
+    from geounet.bundle import ModelBundle
+    from geounet.train.evaluate import evaluate_raster
+
+    return evaluate_raster(raster, labels, ModelBundle.load(model).legend, classes)
+
+
+def _of_bundle(bundle: str, config: Path, data: Path, part: str, tta: bool, engine: str, device: str) -> "list[Report]":
+    from geounet.bundle import ModelBundle
+    from geounet.errors import TrainingError
+    from geounet.train.config import load_config
+    from geounet.train.data import load_data
+    from geounet.train.evaluate import Predictor, evaluate_samples
+
+    predictor = Predictor(ModelBundle.load(bundle), engine=engine, device=device, turns=tta)
+    loaded = load_data(load_config(config), data)
+    reports = []
+    for source in loaded.sources:
+        samples = {"val": source.val, "train": source.train, "all": (*source.train, *source.val)}[part]
+        if samples:
+            reports.append(evaluate_samples(predictor, samples, loaded.codes, f"{source.name}, {part}"))
+    if not reports:
+        raise TrainingError(f"{config}: no source has {part} data to score")
+    return reports
+
+
+def _tell(reports: "list[Report]", out: Path | None, as_json: bool) -> None:
+    from geounet.train.evaluate import text_of
+
+    text = "\n".join(text_of(reports))
+    record = json.dumps([r.as_record() for r in reports], indent=None if out is None else 2)
+    if out is not None:
+        from geounet.train.pictures import write_confusion
+
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "report.md").write_text(text + "\n", encoding="utf-8")
+        (out / "report.json").write_text(record + "\n", encoding="utf-8")
+        for index, report in enumerate(reports):
+            write_confusion(out / f"confusion-{index + 1}.png", report.confusion)
+    typer.echo(record if as_json else text)
+
+
+def _pairs(text: str | None) -> dict[int, int] | None:
+    if text is None:
+        return None
+    try:
+        pairs = {int(a): int(b) for a, b in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise typer.BadParameter(f"--classes is a list like 0=5,1=1, not '{text}'") from None
+    if not all(0 <= v <= 255 for pair in pairs.items() for v in pair):
+        raise typer.BadParameter("--classes: values lie in 0-255")
+    return pairs
+
+
+class _progress:  # noqa: N801  # used like a function
+    """A live line: step, loss, mean IoU by source, images a second, time left."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.quiet = quiet
+        self.bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=Console(stderr=True),
+            disable=quiet,
+        )
+        self.task = self.bar.add_task("train", total=None, told="reading data")
+
+    def __enter__(self) -> "tuple[Callable[[Moment], None], Callable[[], Any]]":
+        self.bar.start()
+        return self._on_moment, self.bar.stop
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def _on_moment(self, moment: "Moment") -> None:
+        scores = " ".join(f"{n} {v:.3f}" for n, v in moment.mious.items())
+        told = f"loss {moment.loss:.3f} {moment.images_per_second:.1f} images/s" + (f" mIoU {scores}" if scores else "")
+        self.bar.update(self.task, completed=moment.step, total=moment.steps, told=told)

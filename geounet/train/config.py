@@ -1,0 +1,189 @@
+"""The training configuration: one TOML file, checked before anything runs. `docs/fine-tune.md` explains the fields."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geounet.bundle import Architecture, ClassCard
+from geounet.errors import TrainingError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitConfig(_Part):
+    """How a source is divided into train and val; exactly one of the ways.
+
+    `val`: patterns of file names, relative to `images`. `csv`: a table with a column of file names and one that says
+    train or val; files it does not name are left out. `block_m`: squares of this many metres on the ground, every
+    `nth` of them val, train files that come nearer than `gap_m` to a val file left out; needs georeferenced images.
+    `none = true`: everything is for training.
+    """
+
+    val: tuple[str, ...] = ()
+    csv: str | None = None
+    file_column: str = "file"
+    split_column: str = "split"
+    block_m: Positive | None = None
+    nth: Annotated[int, Field(ge=2)] = 5
+    gap_m: Annotated[float, Field(ge=0)] = 0.0
+    none: bool = False
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "SplitConfig":
+        ways = [bool(self.val), self.csv is not None, self.block_m is not None, self.none]
+        if sum(ways) != 1:
+            raise ValueError("give exactly one of: val (file patterns), csv, block_m, none = true")
+        return self
+
+
+class SourceConfig(_Part):
+    """One folder of images with labels. Paths are relative to the data folder."""
+
+    name: str
+    images: str
+    labels: str
+    pattern: str = "**/*"
+    label_suffix: str | None = None
+    label_folder: tuple[str, str] | None = None
+    attribute: str = "class"
+    background: str | None = None
+    bands: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    classes: dict[str, str]
+    gsd_m: tuple[Positive, Positive]
+    reduce: Annotated[int, Field(ge=1)] = 1
+    ignore_border_px: Annotated[int, Field(ge=0)] = 0
+    group: str | None = None
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    label_weight: Annotated[float, Field(ge=0)] = 1.0
+    split: SplitConfig
+    licence: str = ""
+    attribution: str = ""
+    held_out: str = ""
+
+
+class LossTerm(_Part):
+    """One term of the loss, with its weight in the sum."""
+
+    kind: Literal["ce", "focal", "dice", "lovasz"]
+    weight: Positive = 1.0
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+
+
+class LossConfig(_Part):
+    """The loss, and how classes are weighted in its pixel-wise terms."""
+
+    terms: tuple[LossTerm, ...] = (LossTerm(kind="ce"), LossTerm(kind="dice", weight=0.5))
+    class_weights: Literal["none", "inverse", "inverse_sqrt", "effective"] = "inverse_sqrt"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class AugmentConfig(_Part):
+    """How training crops are varied; 0 switches a part off. Amounts are explained in `augment.py`."""
+
+    scale: tuple[Positive, Positive] = (0.5, 2.0)
+    turn: bool = True
+    gamma: Annotated[float, Field(ge=0)] = 0.6
+    contrast: Annotated[float, Field(ge=0)] = 0.4
+    brightness: Annotated[float, Field(ge=0)] = 30.0
+    band_shift: Annotated[float, Field(ge=0)] = 10.0
+    saturation: Annotated[float, Field(ge=0)] = 0.6
+    haze: Fraction = 0.25
+    transfer: Fraction = 0.3
+    blur: Fraction = 0.25
+    noise: Fraction = 0.3
+    shadow: Fraction = 0.25
+    dropout: Fraction = 0.15
+
+    @classmethod
+    def off(cls) -> "AugmentConfig":
+        """Crops as they are."""
+        zero = dict.fromkeys(
+            ("gamma", "contrast", "brightness", "band_shift", "saturation", "haze"), 0.0
+        ) | dict.fromkeys(("transfer", "blur", "noise", "shadow", "dropout"), 0.0)
+        return cls(scale=(1.0, 1.0), turn=False, **zero)
+
+
+class SamplingConfig(_Part):
+    """How crops are drawn: `balanced` is the share of crops placed on a class drawn evenly among the classes."""
+
+    crop: Annotated[int, Field(ge=32, multiple_of=32)] = 256
+    batch: Annotated[int, Field(ge=1)] = 8
+    balanced: Fraction = 0.6
+
+
+class ScheduleConfig(_Part):
+    """Steps and rates: linear warm-up, then cosine to zero."""
+
+    steps: Annotated[int, Field(ge=1)] = 1500
+    warmup: Annotated[int, Field(ge=0)] = 50
+    validate_every: Annotated[int, Field(ge=1)] = 150
+    rate: Positive = 2e-3
+    encoder_rate: Positive = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    freeze_encoder: Annotated[int, Field(ge=0)] = 0
+    clip: Positive = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    patience: Annotated[int, Field(ge=1)] | None = None
+
+
+class TrainConfig(_Part):
+    """A whole training run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: str = "1"
+    description: str = ""
+    licence: str = "Apache-2.0"
+    seed: int = 0
+    threads: Annotated[int, Field(ge=1)] | None = None
+    bands: Annotated[tuple[str, ...], Field(min_length=1)] = ("red", "green", "blue")
+    legend: Annotated[tuple[ClassCard, ...], Field(min_length=2)]
+    init: str = "imagenet"
+    architecture: Architecture = Architecture(arguments={"decoder_channels": [128, 64, 48, 32, 16]})
+    gsd_m: tuple[Positive, Positive]
+    chip_size: int = 512
+    overlap: int = 128
+    source: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    sampling: SamplingConfig = SamplingConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+
+    @model_validator(mode="after")
+    def _names(self) -> "TrainConfig":
+        names = [s.name for s in self.source]
+        if len(set(names)) != len(names):
+            raise ValueError(f"source names must be unique: {names}")
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the land classes in channel order."""
+        return tuple(c.name for c in self.legend)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read and check a configuration. Raises TrainingError with one line: the file, the field, the problem."""
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(f"{path} does not exist: give the TOML file that describes the training run") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingError(f"{path} cannot be read as TOML: {error}") from error
+    return check_config(record, str(path))
+
+
+def check_config(record: dict[str, Any], where: str) -> TrainConfig:
+    """A configuration from plain values; `where` names them in the TrainingError that a mistake raises."""
+    try:
+        return TrainConfig.model_validate(record)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "configuration"
+        raise TrainingError(f"{where}: {field}: {problem['msg']}") from error
