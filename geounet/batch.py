@@ -1,18 +1,26 @@
-"""Many scenes, one after another."""
+"""Many scenes, one after another, in a process of their own: a scene that kills it costs that scene only."""
 
 import csv
 import glob
+import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from geounet.bundle import ModelBundle
 from geounet.errors import GeounetError
-from geounet.pipeline import EngineShelf, Options, map_scene
+from geounet.pipeline import EngineShelf, OnProgress, Options, Progress, map_scene
 from geounet.screen import Screen
 from tiles.errors import OutputError, SceneError, TilesError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
 _SUFFIXES = (".tif", ".tiff", ".gtiff")
 
@@ -62,30 +70,105 @@ def run_batch(
     """
     scenes = find_scenes(arguments)
     folders = _folders(scenes, out)
-    shelf = EngineShelf()
     results = []
-    for index, scene in enumerate(scenes):
-        with screen.progress(f"[{index + 1}/{len(scenes)}] {Path(scene).name}") as on_progress:
-            began = monotonic()
-            try:
-                found = map_scene(
-                    scene,
-                    bundle,
-                    folders[index],
-                    options,
-                    overwrite=overwrite,
-                    restart=restart,
-                    on_progress=on_progress,
-                    engines=shelf,
-                )
-            except (TilesError, GeounetError) as error:
-                results.append(SceneResult(scene, "failed", monotonic() - began, error=str(error)))
-            else:
-                areas = {c["name"]: c["area_m2"] for c in found.summary["classes"]}
-                status = "done" if found.fresh else "already there"
-                results.append(SceneResult(scene, status, monotonic() - began, folders[index], areas=areas))
+    with _Child(bundle, options, overwrite, restart) as child:
+        for index, (scene, folder) in enumerate(zip(scenes, folders, strict=True)):
+            with screen.progress(f"[{index + 1}/{len(scenes)}] {Path(scene).name}") as on_progress:
+                results.append(child.map(scene, folder, on_progress))
     _write_csv(out / "batch.csv", results, bundle)
     return results
+
+
+class _Child:
+    """A process that maps scenes with one warm engine; a new one is started after a scene that killed it."""
+
+    def __init__(self, bundle: ModelBundle, options: Options, overwrite: bool, restart: bool) -> None:
+        self._work = (bundle, options, overwrite, restart)
+        self._process: SpawnProcess | None = None
+        self._connection: Connection | None = None
+
+    def map(self, scene: str, folder: Path, on_progress: OnProgress) -> SceneResult:
+        """Map one scene; whatever happens to the process is told in the result."""
+        began = monotonic()
+        try:
+            connection = self._ready()
+            connection.send((scene, folder))
+            while isinstance(message := connection.recv(), Progress):
+                on_progress(message)
+        except (EOFError, ConnectionError, OSError):
+            return SceneResult(scene, "failed", monotonic() - began, error=self._obituary())
+        assert isinstance(message, SceneResult)
+        return replace(message, seconds=monotonic() - began)
+
+    def _ready(self) -> "Connection":
+        if self._connection is None:
+            context = get_context("spawn")  # forking a process that has threads of GDAL and torch is asking for trouble
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(theirs, *self._work), daemon=True)
+            self._process.start()
+            theirs.close()
+        return self._connection
+
+    def _obituary(self) -> str:
+        assert self._process is not None
+        self._process.join()
+        code = self._process.exitcode or 0
+        self.close()
+        if code == -signal.SIGKILL:
+            return "the process was killed, most likely for want of memory: try --max-memory or a smaller --chip-size"
+        return f"the process ended unexpectedly (exit code {code})"
+
+    def close(self) -> None:
+        """End the process."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.join()
+        self._connection = self._process = None
+
+    def __enter__(self) -> "_Child":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _serve(connection: "Connection", bundle: ModelBundle, options: Options, overwrite: bool, restart: bool) -> None:
+    """The child: map what is sent until the other end closes."""
+    shelf = EngineShelf()
+    with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        while True:
+            scene, folder = connection.recv()
+            connection.send(_mapped(scene, folder, bundle, options, overwrite, restart, shelf, connection.send))
+
+
+def _mapped(
+    scene: str,
+    folder: Path,
+    bundle: ModelBundle,
+    options: Options,
+    overwrite: bool,
+    restart: bool,
+    shelf: EngineShelf,
+    on_progress: OnProgress,
+) -> SceneResult:
+    try:
+        found = map_scene(
+            scene,
+            bundle,
+            folder,
+            options,
+            overwrite=overwrite,
+            restart=restart,
+            on_progress=on_progress,
+            engines=shelf,
+        )
+    except (TilesError, GeounetError) as error:
+        return SceneResult(scene, "failed", 0.0, error=str(error))
+    except MemoryError:
+        return SceneResult(scene, "failed", 0.0, error="not enough memory: try --max-memory or a smaller --chip-size")
+    areas = {c["name"]: c["area_m2"] for c in found.summary["classes"]}
+    return SceneResult(scene, "done" if found.fresh else "already there", 0.0, folder, areas=areas)
 
 
 def find_scenes(arguments: Sequence[str]) -> list[str]:

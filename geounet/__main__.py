@@ -1,0 +1,5 @@
+"""`python -m geounet`."""
+
+from geounet.cli import main
+
+main()
