@@ -14,7 +14,8 @@ from geounet.bundle import ModelBundle, shipped_bundles
 from geounet.errors import BundleError, MismatchError
 from geounet.normalise import Stretch, fit_stretch
 from geounet.values import Finding, check_values
-from tiles.errors import BandError
+from tiles.errors import BandError, VectorError
+from tiles.geographic import ToWgs84
 from tiles.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene, Source, open_scene
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "adjusted", "warning", "refused"]
 _SQUARENESS = 1.5
+_FORCEABLE = ("resolution",)
 
 
 class Choices(Protocol):
@@ -33,6 +35,8 @@ class Choices(Protocol):
     def assume_crs(self) -> str | None: ...
     @property
     def stretch(self) -> str | None: ...
+    @property
+    def formats(self) -> Sequence[str]: ...
     @property
     def force(self) -> bool: ...
 
@@ -88,12 +92,13 @@ def preflight(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Est
     Raises SceneError where `options.stretch` is not understood or the file is damaged where the sample reads it.
     """
     checked = examine(scene, bundle, options, estimate)
-    if checked.refused and not options.force:
-        first = checked.refused[0]
-        raise MismatchError(f"{scene.path}: {first.text}; {first.remedy}")
-    forced = [replace(row, status="warning", text=f"{row.text} (forced)") for row in checked.refused]
-    kept = iter(forced)
-    return replace(checked, rows=tuple(next(kept) if row.status == "refused" else row for row in checked.rows))
+    stopping = [row for row in checked.refused if not (options.force and row.topic in _FORCEABLE)]
+    if stopping:
+        raise MismatchError(f"{scene.path}: {stopping[0].text}; {stopping[0].remedy}")
+    rows = (
+        replace(r, status="warning", text=f"{r.text} (forced)") if r.status == "refused" else r for r in checked.rows
+    )
+    return replace(checked, rows=tuple(rows))
 
 
 def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estimate | None = None) -> Preflight:
@@ -107,6 +112,7 @@ def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estim
         *_told(scene.notices, "validity", ""),
         *_told(scene.notices, "values", ""),
         *(_from_finding(f) for f in check_values(sample.values, scene.dtype, scene.bands, stretch, quantiles)),
+        *_formats(scene, options.formats),
         _size(scene),
         *_cost(estimate),
     ]
@@ -214,6 +220,18 @@ def _valid(scene: Scene) -> Check:
         return Check("valid pixels", "warning", f"none was found ({told}): the map will be empty", "check the file")
     whole = "all" if share == 1.0 else f"about {min(share, 0.999):.1%}"
     return Check("valid pixels", "ok", f"{whole} of those sampled ({told})")
+
+
+def _formats(scene: Scene, formats: Sequence[str]) -> list[Check]:
+    """What the polygon files cannot hold, found now and not when they are written."""
+    if not {"geojson", "geojsonl"} & set(formats):
+        return []
+    try:
+        ToWgs84(scene.georef)
+    except VectorError as error:
+        text, _, remedy = str(error).partition("; ")
+        return [Check("polygons", "refused", text, f"{remedy} with --formats" if remedy else "choose other --formats")]
+    return []
 
 
 def _size(scene: Scene) -> Check:

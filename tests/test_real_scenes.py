@@ -30,6 +30,7 @@ class Wishes:
     bands: dict[str, int] | None = None
     assume_crs: str | None = None
     stretch: str | None = None
+    formats: tuple[str, ...] = ("gpkg", "geojson")
     force: bool = False
 
 

@@ -1,5 +1,6 @@
 """Read windows of pixels with their validity from an open file."""
 
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,15 +140,27 @@ class _Reading:
 
     def _guarded(self, method: str, **arguments: Any) -> Counts:
         w, path = self.window, self.layer.path
-        rows, cols = f"rows {w.top}-{w.bottom - 1}", f"columns {w.left}-{w.right - 1}"
         try:
             with self.layer.locked(), gdal_environment(path, self.layer.cache_bytes):
                 area = RasterioWindow(w.left, w.top, w.width, w.height)
                 return np.asarray(getattr(self.layer.dataset, method)(window=area, **arguments))
         except GDAL_ERRORS as error:
+            reason = first_line(error)
             raise SceneError(
-                f"{path} cannot be decoded in {rows}, {cols} ({first_line(error)}): "
+                f"{path} cannot be decoded in {self._place(reason)} ({reason}): "
                 "the file is damaged there, copy or download it again"
             ) from error
         except MemoryError as error:
-            raise SceneError(f"{path}: not enough memory to read {rows}, {cols}") from error
+            raise SceneError(f"{path}: not enough memory to read {self._place('')}") from error
+
+    def _place(self, reason: str) -> str:
+        """Rows and columns of the block that GDAL names, else of the window."""
+        w = self.window
+        top, bottom, left, right = w.top, w.bottom, w.left, w.right
+        block = re.search(r"X offset (\d+), Y offset (\d+)", reason)
+        if block is not None:
+            across, down = (int(number) for number in block.groups())
+            height, width = self.layer.dataset.block_shapes[0]
+            top, bottom = down * height, min((down + 1) * height, self.layer.shape[0])
+            left, right = across * width, min((across + 1) * width, self.layer.shape[1])
+        return f"rows {top}-{bottom - 1}, columns {left}-{right - 1}"

@@ -125,7 +125,7 @@ def first_line(error: BaseException) -> str:
     cause = error.__cause__ or error
     text = str(getattr(cause, "errmsg", "") or cause).strip().splitlines()
     line = (text or [type(error).__name__])[0]
-    return line.rstrip(".:")
+    return re.sub(r"^.*?, band \d+: ", "", line).rstrip(".:")
 
 
 def _check_file(file: Path, shown: str) -> None:

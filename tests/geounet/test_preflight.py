@@ -30,6 +30,7 @@ class Wishes:
     bands: dict[str, int] | None = None
     assume_crs: str | None = None
     stretch: str | None = None
+    formats: tuple[str, ...] = ("gpkg", "geojson")
     force: bool = False
 
 
@@ -163,6 +164,17 @@ def test_squeezed_pixels_are_warned_of(geotiff: GeoTiff) -> None:
         CLEAN["8 bit"](Land().image), crs="EPSG:4326", transform=Affine(1e-5, 0, 10, 0, -1e-5, 65), photometric="RGB"
     )
     assert any("squeezed" in row.text for row in checks(path))
+
+
+def test_a_pole_does_not_fit_into_geojson_and_that_is_told_before_the_work(geotiff: GeoTiff) -> None:
+    image = CLEAN["8 bit"](Land().image)
+    path = geotiff(image, crs="EPSG:3031", transform=Affine(0.6, 0, -30, 0, -0.6, 30), photometric="RGB")
+    bundle = model()
+    with open_scene(path, bundle.bands) as scene:
+        for force in (False, True):
+            with pytest.raises(MismatchError, match="holds a pole"):
+                preflight(scene, bundle, Wishes(force=force))
+        assert preflight(scene, bundle, Wishes(formats=("gpkg",))).refused == ()
 
 
 def test_costs_are_told_where_they_are_known(geotiff: GeoTiff) -> None:
