@@ -62,16 +62,16 @@ def spiral(side: int) -> Bytes:
 
 def rings(rows: int, cols: int) -> Bytes:
     r, c = np.mgrid[:rows, :cols]
-    return (np.minimum.reduce([r, c, rows - 1 - r, cols - 1 - c]) % 3).astype(np.uint8)
+    return np.asarray(np.minimum.reduce([r, c, rows - 1 - r, cols - 1 - c]) % 3, np.uint8)
 
 
 def checkerboard(rows: int, cols: int) -> Bytes:
-    return (np.indices((rows, cols)).sum(0) % 2).astype(np.uint8)
+    return np.asarray(np.indices((rows, cols)).sum(0) % 2, np.uint8)
 
 
 def diagonals(rows: int, cols: int, slope: int, width: int) -> Bytes:
     r, c = np.mgrid[:rows, :cols]
-    return ((r * slope + c) // width % 3).astype(np.uint8)
+    return np.asarray((r * slope + c) // width % 3, np.uint8)
 
 
 @st.composite
@@ -162,7 +162,7 @@ def test_exact_polygons_have_vertices_only_at_turns_and_where_regions_meet(class
 def test_strips_and_memory_change_no_byte(
     classes: Bytes, cuts: list[int], band_rows: int, simplify: float, min_area: float
 ) -> None:
-    options = {"simplify_px": simplify, "min_area_m2": min_area, "band_rows": band_rows}
+    options: dict[str, Any] = {"simplify_px": simplify, "min_area_m2": min_area, "band_rows": band_rows}
     one = run(classes, **options)
     other = run(classes, cuts=cuts, budget=0, **options)
     assert shapely.to_wkb(one.geometries).tolist() == shapely.to_wkb(other.geometries).tolist()
