@@ -1,0 +1,143 @@
+"""`geounet polygonise`: any categorical raster, one clear line for whatever is not one."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import typer
+from affine import Affine
+
+from geounet.cli import run
+from geounet.polygonise import register
+from tiles.legend import LandClass, Legend
+from tiles.raster import LEGEND_TAG
+
+CLASSES = np.kron(np.array([[1, 1, 2], [1, 4, 2]]), np.ones((10, 10))).astype(np.uint8)
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    application = typer.Typer()
+    application.callback()(lambda: None)
+    register(application)
+    return application
+
+
+@pytest.fixture
+def command(app: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr("sys.argv", ["geounet", "polygonise", *map(str, arguments)])
+        return run(app)
+
+    return call
+
+
+def raster(path: Path, values: Any = CLASSES, tag: str | None = None, **profile: Any) -> Path:
+    values = np.atleast_3d(values.T).T if values.ndim == 2 else values
+    settings = {"crs": "EPSG:32613", "transform": Affine(2.0, 0, 500_000.0, 0, -2.0, 4_400_000.0)} | profile
+    count, rows, cols = values.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=rows, width=cols, dtype=values.dtype, **settings
+    ) as file:
+        file.write(values)
+        if tag:
+            file.update_tags(**{LEGEND_TAG: tag})
+    return path
+
+
+def names(path: Path) -> dict[int, str]:
+    frame = pyogrio.read_dataframe(path, layer="landcover")
+    return dict(zip(frame["class_id"].tolist(), frame["class_name"].tolist(), strict=True))
+
+
+def test_a_raster_by_anyone(command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = raster(tmp_path / "made.tif", nodata=4)
+    assert command(source, "-o", tmp_path / "out.gpkg", "-o", tmp_path / "out.parquet", "--json") == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["files"] == [str(tmp_path / "out.gpkg"), str(tmp_path / "out.parquet")]
+    assert [(c["value"], c["polygons"]) for c in done["classes"]] == [(1, 1), (2, 1)]
+    assert done["min_area_m2"] == pytest.approx(64.0, rel=2e-3)
+    assert names(tmp_path / "out.gpkg") == {1: "class 1", 2: "class 2"}
+    frame = geopandas.read_parquet(tmp_path / "out.parquet")
+    assert frame["area_m2"].sum() == pytest.approx(500 * 4.0, rel=2e-3)
+    assert frame["confidence"].isna().all()
+
+
+def test_the_legend_of_a_map_is_kept(command: Callable[..., int], tmp_path: Path) -> None:
+    legend = Legend((LandClass(1, "sand", (1, 2, 3)), LandClass(2, "sea", (4, 5, 6)), LandClass(4, "ice", (7, 8, 9))))
+    source = raster(tmp_path / "made.tif", tag=legend.to_json())
+    assert command(source, "-o", tmp_path / "out.gpkg") == 0
+    assert names(tmp_path / "out.gpkg") == {1: "sand", 2: "sea", 4: "ice"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<CategoryNames><Category/><Category>sand</Category><Category>sea</Category></CategoryNames>",
+        "<GDALRasterAttributeTable>"
+        '<FieldDefn index="0"><Name>Value</Name><Usage>5</Usage></FieldDefn>'
+        '<FieldDefn index="1"><Name>Count</Name><Usage>1</Usage></FieldDefn>'
+        '<FieldDefn index="2"><Name>Class</Name><Usage>2</Usage></FieldDefn>'
+        '<Row index="0"><F>1</F><F>9</F><F>sand</F></Row><Row index="1"><F>2</F><F>9</F><F>sea</F></Row>'
+        "</GDALRasterAttributeTable>",
+    ],
+)
+def test_names_that_gdal_knows_are_used(body: str, command: Callable[..., int], tmp_path: Path) -> None:
+    source = raster(tmp_path / "made.tif")
+    sidecar = f'<PAMDataset><PAMRasterBand band="1">{body}</PAMRasterBand></PAMDataset>'
+    Path(f"{source}.aux.xml").write_text(sidecar)
+    assert command(source, "-o", tmp_path / "out.gpkg") == 0
+    assert names(tmp_path / "out.gpkg") == {1: "sand", 2: "sea", 4: "class 4"}
+
+
+def test_confidence_of_a_second_raster(command: Callable[..., int], tmp_path: Path) -> None:
+    known = raster(tmp_path / "known.tif", np.where(CLASSES == 1, np.uint8(90), np.uint8(40)))
+    source = raster(tmp_path / "made.tif")
+    assert command(source, "-o", tmp_path / "out.fgb", "--confidence", known) == 0
+    frame = pyogrio.read_dataframe(tmp_path / "out.fgb")
+    assert dict(zip(frame["class_id"], frame["confidence"], strict=True)) == {1: 0.9, 2: 0.4, 4: 0.4}
+    other = raster(tmp_path / "other.tif", transform=Affine(2.0, 0, 0.0, 0, -2.0, 0.0))
+    assert command(source, "-o", tmp_path / "no.fgb", "--confidence", other) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "code", "says"),
+    [
+        ({}, ["-o", "made.tif.shp"], 2, "ends in"),
+        ({}, ["-o", "nowhere/out.gpkg"], 3, "no folder"),
+        ({}, ["-o", "taken.gpkg"], 3, "--overwrite"),
+        ({}, ["-o", "out.gpkg", "--min-area", "-1"], 2, "--min-area"),
+        ({}, ["-o", "out.gpkg", "--simplify", "nan"], 2, "--simplify"),
+        ({}, ["-o", "out.gpkg", "--band", "3"], 3, "no band 3"),
+        ({"values": np.stack([CLASSES, CLASSES])}, ["-o", "out.gpkg"], 3, "--band 1"),
+        ({"values": CLASSES.astype(np.uint16)}, ["-o", "out.gpkg"], 3, "-ot Byte"),
+        ({"crs": None}, ["-o", "out.gpkg"], 3, "--assume-crs"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_leaves_nothing(
+    make: dict[str, Any],
+    arguments: list[str],
+    code: int,
+    says: str,
+    command: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = raster(tmp_path / "made.tif", **make)
+    (tmp_path / "taken.gpkg").write_text("mine")
+    assert command(source, *arguments) == code
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["made.tif", "taken.gpkg"]
+    assert (tmp_path / "taken.gpkg").read_text() == "mine"
+
+
+def test_a_missing_file_is_named(command: Callable[..., int], tmp_path: Path) -> None:
+    assert command(tmp_path / "nope.tif", "-o", tmp_path / "out.gpkg") == 3
