@@ -26,6 +26,8 @@ INVALID = 127.0
 """What invalid pixels are filled with: the middle of the scale, which the encoder sees as next to nothing."""
 
 _FILL_SHARE = 0.01
+_FILL_SHARE_8_BIT = 0.1
+"""Black water and white roofs do reach the ends of 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +118,19 @@ def parse_stretch(text: str) -> Stretch | None:
 def fill_value(sample: Array) -> float | None:
     """A value that looks like undeclared nodata in a sample (bands, pixels) of valid pixels; None without one.
 
-    At least 1 % of the pixels hold it in all bands at once, and it is 0, or the smallest or largest value with a gap
-    to the others of more than twice their spread. Never decided silently: the pre-flight tells.
+    At least 1 % of the pixels (10 % where counts have 8 bits) hold it in all bands at once, and it is 0 with fewer pixels just above it (clipped
+    shadows have many), or the smallest or largest value with a gap to the others of more than twice their spread.
+    Never decided silently: the pre-flight tells.
     """
     if sample.shape[1] == 0 or sample.shape[0] < 2:
         return None
     same = sample[0][(sample == sample[0]).all(axis=0)]
     for value in (0.0, float(sample.min()), float(sample.max())):
         share = float(np.mean(same == value)) * same.size / sample.shape[1] if same.size else 0.0
-        if share < _FILL_SHARE:
+        if share < (_FILL_SHARE_8_BIT if sample.dtype == np.uint8 else _FILL_SHARE):
             continue
         rest = sample[:, (sample != value).any(axis=0)]
-        if value == 0.0 or _stands_apart(value, rest):
+        if _stands_apart(value, rest) or (value == 0.0 and _share_near_zero(sample, rest) < share):
             return value
     return None
 
@@ -177,11 +180,20 @@ def _formula(counts: Array, band: BandStretch | None, out: Float32) -> None:
     out += np.float32(band.out_low)
 
 
+def _share_near_zero(sample: Array, rest: Array) -> float:
+    """Share of the pixels that are not 0 but next to it in every band: within 3 % of the brighter ones' level."""
+    if rest.shape[1] == 0:
+        return 0.0
+    counts = np.abs(rest.astype(np.float64))
+    near = (counts <= 0.03 * np.quantile(counts, HIGH)).all(axis=0)
+    return float(np.count_nonzero(near)) / float(sample.shape[1])
+
+
 def _stands_apart(value: float, rest: Array) -> bool:
     if rest.shape[1] == 0:
         return False
     low, high = (float(q) for q in np.quantile(rest.astype(np.float64), (LOW, HIGH)))
-    return min(abs(value - low), abs(value - high)) > 2.0 * (high - low)
+    return bool(min(abs(value - low), abs(value - high)) > 2.0 * (high - low))
 
 
 def _targets(quantiles: Quantiles | None, band: int) -> tuple[float, float, float]:

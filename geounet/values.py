@@ -1,7 +1,7 @@
 """Do a scene's values look like the imagery a model was trained on?
 
-Thresholds were set so that none of 549 training and foreign tiles (150-300 m across, Ohio, California, Dubai, Nepal)
-raises a warning as they are; a whole scene varies less than a tile. What is missed is no proof of anything.
+Thresholds were set so that none of 549 tiles (Ohio, California, Dubai, Nepal; most 150 m across) raises a warning as it
+is; a whole scene varies less than a tile. No warning is no proof: `docs/input.md` tells what is missed.
 """
 
 from collections.abc import Sequence
