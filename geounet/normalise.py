@@ -118,8 +118,9 @@ def parse_stretch(text: str) -> Stretch | None:
 def fill_value(sample: Array) -> float | None:
     """A value that looks like undeclared nodata in a sample (bands, pixels) of valid pixels; None without one.
 
-    At least 1 % of the pixels (10 % where counts have 8 bits) hold it in all bands at once, and it is 0 with fewer pixels just above it (clipped
-    shadows have many), or the smallest or largest value with a gap to the others of more than twice their spread.
+    At least 1 % of the pixels (10 % where counts have 8 bits) hold it in all bands at once, and it is 0 with fewer
+    pixels just above it (clipped shadows have many), or the smallest or largest value with a gap to the others of
+    more than twice their spread.
     Never decided silently: the pre-flight tells.
     """
     if sample.shape[1] == 0 or sample.shape[0] < 2:
