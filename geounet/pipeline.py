@@ -140,7 +140,7 @@ class _Job:
 
         spool = place.resume(request)
         if spool is None:
-            plan, cost = _planned(scene, bundle, options)
+            plan, cost = planned(scene, bundle, options)
             require_disk(cost, place.out.parent)
             estimate = Estimate(cost.seconds, cost.memory, cost.disk)
             checked = preflight(scene, bundle, options, estimate)
@@ -251,7 +251,7 @@ class EngineShelf:
         return self._engine
 
 
-def _planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, Cost]:
+def planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, Cost]:
     """Every `auto` decided, and what the work will cost."""
     spec = resolve(options.engine, options.device, options.precision)
     shape, classes = scene.georef.shape, len(bundle.legend)

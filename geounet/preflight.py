@@ -3,7 +3,7 @@
 Each line is `ok`, `adjusted` (how), a `warning` (look at it), or `refused` (why, and what to do).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -146,15 +146,21 @@ class Inspection:
         }
 
 
-def inspect_scene(path: str | Path, bundle: ModelBundle, options: Choices) -> Inspection:
+def inspect_scene(
+    path: str | Path,
+    bundle: ModelBundle,
+    options: Choices,
+    estimate: Callable[[Scene], Estimate | None] = lambda _: None,
+) -> Inspection:
     """Everything the tool sees in a file, and whether the model can use it; bands that do not match are a line.
 
-    Raises SceneError where the file cannot be used at all.
+    `estimate` tells what a map of the scene would cost, where that can be known. Raises SceneError where the file
+    cannot be used at all.
     """
     chosen: dict[str, Any] = {"assume_crs": options.assume_crs, "gsd_range": bundle.card.gsd_m, "force": options.force}
     try:
         with open_scene(path, bundle.bands, bands=options.bands, **chosen) as scene:
-            checked = examine(scene, bundle, options)
+            checked = examine(scene, bundle, options, estimate(scene))
             return Inspection(scene.path, scene.source, checked.rows, checked.stretch)
     except BandError as error:
         text, _, remedy = str(error).removeprefix(f"{path}: ").rpartition(". ")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from geounet.preflight import Inspection
+    from tiles.scene import Scene as OpenScene
 
 
 def register(app: typer.Typer) -> None:
@@ -29,12 +30,22 @@ def info(
 ) -> int:
     """Say what is in a scene and whether the model fits it; exit code 3 where `predict` would refuse."""
     from geounet.bundle import ModelBundle
-    from geounet.pipeline import Options
-    from geounet.preflight import inspect_scene
+    from geounet.errors import EngineError, ResourceError
+    from geounet.pipeline import Options, planned
+    from geounet.preflight import Estimate, inspect_scene
     from geounet.screen import Screen
 
     options = Options(bands=parse_bands(bands), assume_crs=assume_crs, stretch=stretch, force=force)
-    found = inspect_scene(scene, ModelBundle.load(model), options)
+    bundle = ModelBundle.load(model)
+
+    def estimate(opened: "OpenScene") -> Estimate | None:
+        try:
+            _, cost = planned(opened, bundle, options)
+        except (EngineError, ResourceError):  # not what was asked; `predict` will tell
+            return None
+        return Estimate(cost.seconds, cost.memory, cost.disk)
+
+    found = inspect_scene(scene, bundle, options, estimate)
     if as_json:
         typer.echo(json.dumps(found.as_record(), indent=2))
     else:

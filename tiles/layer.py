@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,13 +64,15 @@ class DatasetLayer:
         kind: np.dtype[Any] = np.dtype(self.dataset.dtypes[self.numbers[0] - 1])
         return kind
 
-    @cached_property
-    def cache_bytes(self) -> int:
-        """A block cache that holds one row of blocks, so that strips ending inside one do not decode it twice."""
+    def cache_bytes(self, columns: int) -> int:
+        """A block cache that holds one row of blocks over that many columns.
+
+        Strips that end inside a row of blocks then do not decode it twice.
+        """
         height, width = self.dataset.block_shapes[0]
         by_pixel = self.dataset.interleaving is not None and self.dataset.interleaving.name == "pixel"
         bands = self.dataset.count if by_pixel else len(self.numbers)
-        across = -(-self.dataset.width // width) * width
+        across = (-(-min(columns, self.dataset.width) // width) + 1) * width
         row = height * across * (bands * self.dtype.itemsize + (self.validity.kind == "mask"))
         return int(min(max(CACHE_BYTES, row * 5 // 4), CACHE_CEILING))
 
@@ -141,7 +142,7 @@ class _Reading:
     def _guarded(self, method: str, **arguments: Any) -> Counts:
         w, path = self.window, self.layer.path
         try:
-            with self.layer.locked(), gdal_environment(path, self.layer.cache_bytes):
+            with self.layer.locked(), gdal_environment(path, self.layer.cache_bytes(w.width)):
                 area = RasterioWindow(w.left, w.top, w.width, w.height)
                 return np.asarray(getattr(self.layer.dataset, method)(window=area, **arguments))
         except GDAL_ERRORS as error:

@@ -18,7 +18,7 @@ from tiles.errors import SceneError
 
 CACHE_BYTES = 64_000_000
 """GDAL's block cache. Left alone it takes 5 % of the machine's memory and fills up as a scene is read."""
-CACHE_CEILING = 1_024_000_000
+CACHE_CEILING = 320_000_000
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """What rasterio raises where GDAL fails; some calls let GDAL's own errors through."""
