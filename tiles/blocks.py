@@ -12,7 +12,7 @@ from tiles.legend import NODATA
 Bytes = npt.NDArray[np.uint8]
 Rows = tuple[Bytes, Bytes]
 
-_BLOCK_PIXELS = 8 << 20
+_BLOCK_PIXELS = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Band:
 
 
 def block_height(shape: tuple[int, int]) -> int:
-    """Rows of a block: about eight million pixels, a power of two between 256 and 1024."""
+    """Rows of a block: about four million pixels, a power of two between 128 and 1024."""
     fitting = max(_BLOCK_PIXELS // max(shape[1], 1), 1)
-    return min(max(1 << (fitting.bit_length() - 1), 256), 1024)
+    return min(max(1 << (fitting.bit_length() - 1), 128), 1024)
 
 
 def blocks(rows: Iterable[Rows], shape: tuple[int, int], height: int) -> Iterator[Rows]:
