@@ -22,7 +22,9 @@ Bands = Annotated[
 Stretch = Annotated[
     str | None,
     typer.Option(
-        help="LO,HI: these counts become dark and bright; none: counts are 0-255 already.", show_default="auto"
+        help="LO,HI: these counts become dark and bright; none: counts are 0-255 already; "
+        "match: quantiles as in training (the default but for 8-bit counts).",
+        show_default="auto",
     ),
 ]
 AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a file that has none: EPSG:32613.", show_default=False)]

@@ -1,5 +1,6 @@
 """Real files, each with what must happen to it for an RGB model of 0.3-1.2 m."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
-from geounet.bundle import ModelBundle, ModelCard
+from geounet.bundle import DEFAULT_BUNDLE, ModelBundle, ModelCard, shipped_bundles
 from geounet.errors import GeounetError
-from geounet.preflight import preflight
+from geounet.normalise import LEVELS
+from geounet.preflight import examine, preflight
 from tiles.errors import TilesError
 from tiles.grid import Window
 from tiles.scene import open_scene
@@ -138,3 +141,89 @@ def test_near_infrared_tagged_as_alpha(data_folder: Path) -> None:
         with open_scene(path, ("red", "green", "blue"), gsd_range=(0.3, 1.2)) as scene:
             assert scene.read(Window(0, 0, *scene.georef.shape)).valid.all()
             assert any("taken as a measurement" in notice.text for notice in scene.notices)
+
+
+POOLED = [[14, 20, 81, 124, 166, 228, 240], [16, 22, 89, 134, 163, 228, 240], [14, 20, 83, 107, 146, 235, 245]]
+"""Quantiles of NAIP, Californian and Dubai imagery together."""
+
+
+@pytest.fixture(params=["pooled", "shipped"])
+def bundle(request: pytest.FixtureRequest) -> ModelBundle:
+    """A model trained on overhead imagery, and the one that comes with the package."""
+    if request.param == "pooled":
+        return ModelBundle(
+            Path("overhead"), ModelCard.model_validate(CARD | {"quantiles": {"levels": LEVELS, "values": POOLED}})
+        )
+    if DEFAULT_BUNDLE not in shipped_bundles():
+        pytest.skip("the package comes without its model here")
+    return ModelBundle.load(DEFAULT_BUNDLE)
+
+
+def worldview() -> Path:
+    """The real eight-band scene of the demo."""
+    samples = pytest.importorskip("dgsamples", reason="the extra 'demo' is not installed")
+    return next(Path(samples.__file__).parent.glob("wv3_longmont_1k/*_MUL/*.TIF"))
+
+
+def told(path: Path, bundle: ModelBundle, **options: Any) -> list[tuple[str, str]]:
+    """(status, text) of every line of a pre-flight, refusals included."""
+    wishes = Wishes(**options)
+    with open_scene(path, bundle.bands, bands=wishes.bands, gsd_range=bundle.card.gsd_m) as scene:
+        return [(row.status, row.text) for row in examine(scene, bundle, wishes).rows]
+
+
+def test_clean_real_scenes_pass_without_a_warning(data_folder: Path, bundle: ModelBundle) -> None:
+    scenes = [
+        told(data_folder / "scenes" / "naip_block0.tif", bundle),
+        told(worldview(), bundle, bands={"red": 5, "green": 3, "blue": 2}),
+    ]
+    for rows in scenes:
+        assert {status for status, _ in rows} <= {"ok", "adjusted"}, rows
+
+
+def test_swapped_bands_of_real_scenes_are_caught(data_folder: Path, bundle: ModelBundle) -> None:
+    for rows in (
+        told(data_folder / "scenes" / "naip_block0.tif", bundle, bands={"red": 3, "green": 2, "blue": 1}),
+        told(worldview(), bundle, bands={"red": 2, "green": 3, "blue": 5}),
+    ):
+        assert any(status == "warning" and "look" in text for status, text in rows), rows
+
+
+SPOILS: dict[str, tuple[Any, dict[str, Any], str, str]] = {
+    # what is done to the image (nodata 0 lies in holes of it), how it is written, status and words
+    "clean 12 bit": (lambda v: v.astype(np.uint16) * 16, {"nodata": 0}, "", ""),
+    "16 bit cut to 8": (
+        lambda v: (v.astype(np.uint16) * 16 // 256).astype(np.uint8),
+        {"nodata": 0},
+        "warning",
+        "darker",
+    ),
+    "half black": (lambda v: v.astype(np.uint16) * 16, {}, "warning", "of the pixels are 0"),
+    "half black, 8 bit": (lambda v: v, {}, "warning", "of the pixels are 0"),
+    "1000 added": (
+        lambda v: np.where(v > 0, v * np.uint16(12) + 1000, 0),
+        {"nodata": 0},
+        "adjusted",
+        "offset was added",
+    ),
+    "wrong resolution": (
+        lambda v: v,
+        {"nodata": 0, "transform": Affine(6, 0, 3e5, 0, -6, 4.3e6)},
+        "refused",
+        "6 m a pixel",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILS)
+def test_a_spoiled_real_scene_is_caught(
+    data_folder: Path, bundle: ModelBundle, geotiff: Callable[..., Path], kind: str
+) -> None:
+    spoil, options, status, words = SPOILS[kind]
+    with rasterio.open(data_folder / "scenes" / "naip_block0.tif") as file:
+        image = file.read([1, 2, 3], window=rasterio.windows.Window(0, 0, 1280, 1280))
+    rows = told(geotiff(spoil(image), photometric="RGB", tiled=True, **options), bundle)
+    if not words:
+        assert {found for found, _ in rows} <= {"ok", "adjusted"}, rows
+        return
+    assert any(found == status and words in text for found, text in rows), rows
