@@ -58,13 +58,14 @@ async def accept_scene(
         found = await run_in_threadpool(inspect_upload, upload.path, name, parts.settings, wish)
     if must_fit:
         _refuse_unfit(found.fit)
-    info = {**found.facts, "fit": None if found.fit is None or wish is None else {"model": wish.card.name, **found.fit}}
+    info = {**found.facts, "fit": None if found.fit is None or wish is None else {"model": wish.model, **found.fit}}
     return await run_in_threadpool(parts.store.keep, upload, caller.owner, name, info, found.pixels, caller.share)
 
 
 def wish_for(parts: Parts, model: str, options: JobOptions) -> Wish:
     """What the header check has to look for."""
-    return Wish(parts.catalog.card(model), options.bands, options.assume_crs, options.force)
+    asked = options.model_dump(include={"bands", "assume_crs", "stretch", "formats", "force"})
+    return Wish(model, parts.catalog.locate(model), asked)
 
 
 async def check_fit(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> None:
@@ -96,4 +97,4 @@ async def submit(
 
 def _refuse_unfit(fit: object) -> None:
     if isinstance(fit, dict) and not fit["fits"]:
-        raise UnfitSceneError(str(fit["why"]), f"options.{fit['field']}" if fit["field"] == "bands" else fit["field"])
+        raise UnfitSceneError(fit["why"], fit["field"])

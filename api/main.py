@@ -50,7 +50,6 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         title="geounet",
         version=__version__,
         summary="Land-cover maps and polygons from satellite and aerial images.",
-        root_path=settings.root_path,
         lifespan=lifespan,
         responses=RESPONSES,
         docs_url=None,  # its page loads scripts from another host

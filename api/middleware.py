@@ -47,6 +47,8 @@ class Careful:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        # A proxy in front has taken the prefix away from the path; links put it back.
+        scope = {**scope, "root_path": scope.get("root_path") or self.settings.root_path}
         given = headers.get("x-request-id", "")
         scope["request_id"] = given if _ID.match(given) else secrets.token_hex(8)
         began, status, head = time.perf_counter(), 500, scope["method"] == "HEAD"

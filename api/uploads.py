@@ -22,7 +22,7 @@ _DRAIN_BYTES = 16 * MEGA
 _DRAIN_SECONDS = 2.0
 _FIELD_BYTES = 256_000
 _FIELDS = 16
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffd]")
 NAME_LENGTH = 200
 
 
@@ -96,6 +96,7 @@ async def _gathered(request: Request) -> AsyncIterator[bytes]:
                 held, size = [], 0
     except ClientDisconnect as error:
         raise BadRequestError("the body ended before its time") from error
+    request.state.body_ended = True
     if held:
         yield b"".join(held)
 
@@ -112,6 +113,8 @@ class _Drain:
         self._request = request
 
     async def __call__(self) -> None:
+        if getattr(self._request.state, "body_ended", False):
+            return
         seen = 0
         with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
             async with asyncio.timeout(_DRAIN_SECONDS):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geounet.bundle import ModelCard
 from geounet.limits import fenced_environment
 from geounet.service_errors import HostileSceneError
 from geounet.settings import ServiceSettings
@@ -17,12 +16,11 @@ from geounet.tiff_header import check_tiff
 
 @dataclass(frozen=True)
 class Wish:
-    """The model a scene is to be read for, and the job's options that decide whether it can be."""
+    """The bundle (name and folder) a scene is to be read for, and the options that decide whether it can be."""
 
-    card: ModelCard
-    bands: Mapping[str, int] | None = None
-    assume_crs: str | None = None
-    force: bool = False
+    model: str
+    bundle: Path
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,7 @@ def inspect_upload(path: Path, name: str, settings: ServiceSettings, wish: Wish 
 
 
 def _ask(path: Path, name: str, settings: ServiceSettings, wish: Wish | None) -> dict[str, Any]:
-    fit = None
-    if wish is not None:
-        fit = {
-            "wanted": wish.card.bands,
-            "gsd_m": wish.card.gsd_m,
-            "bands": dict(wish.bands) if wish.bands else None,
-            "assume_crs": wish.assume_crs,
-            "force": wish.force,
-        }
+    fit = None if wish is None else {"bundle": str(wish.bundle), "options": dict(wish.options)}
     request = {
         "path": str(path),
         "name": name,

@@ -1,6 +1,6 @@
 """The process that opens an upload for the first time: `python -m geounet.inspector`, one request on standard input.
 
-It fences itself before GDAL is loaded, opens the file with the GTiff driver only and decodes next to nothing.
+It fences itself before GDAL is loaded and opens the file with the GTiff driver only.
 `geounet.inspection` starts it, and outlives whatever happens in here.
 """
 
@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from geounet.limits import die_with_parent, fence
@@ -41,6 +42,8 @@ def _facts(path: str) -> dict[str, Any]:
                 "again"
             )
         gcps, _ = dataset.gcps
+        if dataset.crs and t.is_identity and len(gcps) < 3 and dataset.rpcs is None:
+            raise SceneError(f"{path} names a CRS but no place in it (no transform, or one of zeros): georeference it")
         return {
             "columns": dataset.width,
             "rows": dataset.height,
@@ -98,25 +101,32 @@ def _gsd(dataset: Any) -> float | None:
 
 
 def _fit(path: str, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The pre-flight that `geounet info` shows; a sample of the pixels is read for it."""
+    from geounet.bundle import ModelBundle
+    from geounet.errors import MismatchError
+    from geounet.preflight import preflight
     from tiles.errors import BandError, TilesError
     from tiles.scene import open_scene
 
+    bundle = ModelBundle.load(wanted["bundle"])
+    options: Any = SimpleNamespace(**wanted["options"])
     try:
         with open_scene(
             path,
-            wanted["wanted"],
-            bands=wanted.get("bands"),
-            assume_crs=wanted.get("assume_crs"),
-            gsd_range=tuple(wanted["gsd_m"]),
-            force=bool(wanted.get("force")),
+            bundle.bands,
+            bands=options.bands,
+            assume_crs=options.assume_crs,
+            gsd_range=bundle.card.gsd_m,
+            force=options.force,
         ) as scene:
-            notices = [{"level": n.level, "topic": n.topic, "text": _plain(n.text, path, name)} for n in scene.notices]
+            checks = preflight(scene, bundle, options).as_record()
             rows, columns = scene.georef.shape
-            return {"fits": True, "map": {"rows": rows, "columns": columns}, "notices": notices}
     except BandError as error:
-        return {"fits": False, "field": "bands", "why": _told(error, path, name)}
-    except TilesError as error:
+        return {"fits": False, "field": "options.bands", "why": _told(error, path, name)}
+    except (TilesError, MismatchError) as error:
         return {"fits": False, "field": "scene", "why": _told(error, path, name)}
+    told = [{key: _plain(text, path, name) for key, text in check.items()} for check in checks]
+    return {"fits": True, "map": {"rows": rows, "columns": columns}, "checks": told}
 
 
 def _told(error: Exception, path: str, name: str) -> str:

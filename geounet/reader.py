@@ -75,8 +75,9 @@ def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
         raise Missing("the map has no pixels in this tile") from error
     if layer == "scene":
         return bytes(image.render(img_format="PNG"))
-    colors = request["colors"]
-    table = {int(v): (*c, 255) for v, c in colors.items()} if layer == "classes" else _ramp()
+    table = _ramp()
+    if layer == "classes":
+        table = {int(v): (r, g, b, 255) for v, (r, g, b) in request["colors"].items()}
     return bytes(image.render(img_format="PNG", colormap=table))
 
 
