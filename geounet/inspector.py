@@ -42,8 +42,9 @@ def _facts(path: str) -> dict[str, Any]:
                 "again"
             )
         gcps, _ = dataset.gcps
-        if dataset.crs and t.is_identity and len(gcps) < 3 and dataset.rpcs is None:
-            raise SceneError(f"{path} names a CRS but no place in it (no transform, or one of zeros): georeference it")
+        placed = dataset.crs is not None or gcps
+        if t.is_identity and placed and len(gcps) < 3 and dataset.rpcs is None:
+            raise SceneError(f"{path} names a CRS but no grid in it (no transform, or one of zeros): georeference it")
         return {
             "columns": dataset.width,
             "rows": dataset.height,

@@ -15,7 +15,7 @@ from geounet.limits import fenced_environment
 from geounet.service_errors import BusyError, NotFoundError
 from geounet.settings import ServiceSettings
 
-_SECONDS = 20.0
+_SECONDS = 30.0
 
 
 class Readers:

@@ -52,6 +52,9 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 _PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "A picture"}
 }
+_FILE_CONTENT = {
+    kind: {"schema": {} if "json" in kind else {"type": "string", "format": "binary"}} for kind in set(FILES.values())
+}
 _FOREVER = "private, max-age=86400, immutable"
 
 
@@ -168,8 +171,8 @@ def point(
     "/maps/{map_id}/{file}",
     response_class=Response,
     responses={
-        200: {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}, "description": "The file"},
-        206: {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}, "description": "A part of it"},
+        200: {"content": _FILE_CONTENT, "description": "The file"},
+        206: {"content": _FILE_CONTENT, "description": "A part of it"},
         304: {"description": "What the client has is current"},
     },
 )
