@@ -57,9 +57,8 @@ def run(command: Callable[..., object]) -> int:
     """
     try:
         result = command(standalone_mode=False)
-    except typer.Abort:
-        _say("interrupted; give the same command to go on where it stopped")
-        return INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort):
+        result = INTERRUPTED
     except (TilesError, GeounetError) as error:
         _say(str(error))
         return exit_code(error)
@@ -69,6 +68,8 @@ def run(command: Callable[..., object]) -> int:
     except UsageProblem as error:
         error.show()
         return int(error.exit_code)
+    if result == INTERRUPTED:  # typer turns Ctrl-C into this code without a word
+        _say("interrupted; give the same command to go on where it stopped")
     return result if isinstance(result, int) else 0
 
 

@@ -43,7 +43,10 @@ class Engine(Protocol):
         ...
 
     def predict(self, chips: Iterable[Chip], prepare: Prepare) -> Iterator[Scores]:
-        """Class probabilities of every chip, in the order the chips came; empty chips are passed on unscored."""
+        """Class probabilities of every chip, in the order the chips came; empty chips are passed on unscored.
+
+        Probabilities are valid until the next ones are asked for.
+        """
         ...
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino as ov
 import platformdirs
 
@@ -54,7 +53,8 @@ class OpenVinoEngine:
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        self._requests = [self._compiled.create_infer_request() for _ in range(streams)]
+        # One more than streams: the next chip waits ready while the last one's scores are blended.
+        self._requests = [self._compiled.create_infer_request() for _ in range(streams + 1)]
 
     def predict(self, chips: Iterable[Chip], prepare: Prepare) -> Iterator[Scores]:
         """See `Engine.predict`."""
@@ -65,27 +65,29 @@ class OpenVinoEngine:
                 request = None
                 if not chip.empty:
                     while not free:
-                        yield self._finish(running, free)
+                        yield from self._finish(running, free)
                     request = free.popleft()
                     request.start_async({0: prepare(chip.counts, chip.valid)[None]}, share_inputs=False)
                 running.append((chip, request))
                 while running and running[0][1] is None:
-                    yield self._finish(running, free)
+                    yield from self._finish(running, free)
             while running:
-                yield self._finish(running, free)
+                yield from self._finish(running, free)
         finally:  # whoever stops early must not leave a request running for the next scene to trip over
             for _, request in running:
                 if request is not None:
                     request.wait()
 
-    def _finish(self, running: "deque[tuple[Chip, Any]]", free: "deque[Any]") -> Scores:
+    def _finish(self, running: "deque[tuple[Chip, Any]]", free: "deque[Any]") -> Iterator[Scores]:
+        """The oldest chip's scores; they lie in the request's own memory, which is free again after they were used."""
         chip, request = running.popleft()
         probabilities = None
         if request is not None:
             request.wait()
-            probabilities = np.array(request.get_output_tensor(0).data[0], dtype=np.float32)
+            probabilities = request.get_output_tensor(0).data[0]
+        yield Scores(chip.row, chip.col, chip.window, probabilities, chip.valid)
+        if request is not None:
             free.append(request)
-        return Scores(chip.row, chip.col, chip.window, probabilities, chip.valid)
 
 
 def converted(bundle: ModelBundle, chip_size: int, upsample: float = 1.0) -> Path:
