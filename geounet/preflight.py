@@ -107,6 +107,7 @@ def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estim
     quantiles = bundle.card.quantiles
     stretch = fit_stretch(sample.values, scene.dtype, quantiles, options.stretch)
     rows = [
+        *_told(scene.notices, "file", ""),
         *_told(scene.notices, "bands", "no band was asked for"),
         *_about_place(scene, bundle),
         *_told(scene.notices, "validity", ""),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rasterio.enums import ColorInterp
@@ -37,14 +37,20 @@ _BY_COLOUR = {
 
 @dataclass(frozen=True)
 class SceneBand:
-    """One band of a file: its number from 1, its name where it has one, and how the file calls it."""
+    """One band of a file: its number from 1, its name where it has one, and what the file says of it."""
 
     number: int
     name: str | None
-    label: str
+    description: str
+    colour: str
 
     def __str__(self) -> str:
-        return f"{self.number} {self.label}"
+        return " ".join(filter(None, [str(self.number), f'"{self.description}"' * bool(self.description), self.shown]))
+
+    @property
+    def shown(self) -> str:
+        """The colour interpretation in brackets."""
+        return f"({self.colour})"
 
 
 @dataclass(frozen=True)
@@ -77,10 +83,9 @@ def scene_bands(dataset: Any) -> tuple[SceneBand, ...]:
         by_colour = coloured[index]
         if contradicted or by_colour in described:
             by_colour = None
-        label = " ".join(filter(None, [f'"{text}"' if text else "", f"({colour.name})"]))
-        bands.append(SceneBand(index + 1, described[index] or by_colour, label))
+        bands.append(SceneBand(index + 1, described[index] or by_colour, text or "", colour.name))
     if dataset.count == 1 and bands[0].name is None and dataset.colorinterp[0] == ColorInterp.gray:
-        return (SceneBand(1, "gray", bands[0].label),)
+        return (replace(bands[0], name="gray"),)
     return tuple(bands)
 
 
@@ -143,7 +148,14 @@ def match_bands(
     if not notices:
         text = ", ".join(f"{name} = band {number}" for name, number in zip(wanted, numbers, strict=True))
         how = "as chosen" if all(canonical(w) in chosen for w in wanted) else "by name"
-        notices.append(Notice("ok", "bands", f"{text} ({how})"))
+        codes = [
+            b.description
+            for b in data
+            if b.number in numbers and b.description and not _from_description(b.description)
+        ]
+        if codes and how == "by name":
+            how = f"by colour tag; the file calls them {', '.join(codes)}"
+        notices.append(Notice("adjusted" if codes and how != "as chosen" else "ok", "bands", f"{text} ({how})"))
     if len(set(numbers)) < len(numbers):
         notices.append(Notice("warning", "bands", "one band serves several names, so there is no colour to go by"))
     return BandMatch(tuple(wanted), tuple(numbers), tuple(notices))
@@ -171,13 +183,14 @@ def _check_choice(path: str, bands: Sequence[SceneBand], chosen: Mapping[str, in
 
 
 def _is_plain_rgb(data: Sequence[SceneBand], wanted: Sequence[str], dtype: str) -> bool:
-    unnamed = len(data) == 3 and all(band.name is None for band in data)
+    plain = {"gray", "undefined", "red", "green", "blue"}  # and not, say, the lightness of a Lab image
+    unnamed = len(data) == 3 and all(band.name is None and band.colour in plain for band in data)
     return unnamed and dtype == "uint8" and {canonical(w) for w in wanted} <= {"red", "green", "blue"}
 
 
 def _default_note(bands: Sequence[SceneBand]) -> str:
     """Why colours that the list shows were not believed."""
-    shown = any(f"({name})" in band.label for band in bands for name in ("red", "green", "blue"))
+    shown = any(band.name is None and band.colour in ("red", "green", "blue") for band in bands)
     return " (colours that TIFF gives by default to many bands, or that contradict the names)" if shown else ""
 
 

@@ -70,11 +70,22 @@ class DatasetLayer:
         Strips that end inside a row of blocks then do not decode it twice.
         """
         height, width = self.dataset.block_shapes[0]
-        by_pixel = self.dataset.interleaving is not None and self.dataset.interleaving.name == "pixel"
-        bands = self.dataset.count if by_pixel else len(self.numbers)
         across = (-(-min(columns, self.dataset.width) // width) + 1) * width
-        row = height * across * (bands * self.dtype.itemsize + (self.validity.kind == "mask"))
-        return int(min(max(CACHE_BYTES, row * 5 // 4), CACHE_CEILING))
+        row = height * across * (self._bands_at_once * self.dtype.itemsize + (self.validity.kind == "mask"))
+        ceiling = max(CACHE_CEILING, self.block_bytes * 5 // 4)
+        return int(min(max(CACHE_BYTES, row * 5 // 4), ceiling))
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory that one block takes when it is decoded."""
+        height, width = self.dataset.block_shapes[0]
+        return int(height * width * self._bands_at_once * self.dtype.itemsize)
+
+    @property
+    def _bands_at_once(self) -> int:
+        """Bands that are decoded together."""
+        by_pixel = self.dataset.interleaving is not None and self.dataset.interleaving.name == "pixel"
+        return int(self.dataset.count) if by_pixel else len(self.numbers)
 
     def read(self, window: Window) -> Pixels:
         """Counts and validity of a window inside the dataset. Raises SceneError where the file is damaged."""

@@ -34,6 +34,7 @@ GSD_TOLERANCE = 1.05
 """A GSD this close to the model's range counts as inside: map scale alone moves it by some permille."""
 MOST_UPSAMPLING = 2.0
 SAMPLE_PIXELS = 1_000_000
+_LARGE_BLOCK = 256_000_000
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,15 @@ def _build(
         georef=seen.georef,
         bands=match.names,
         source=_facts(dataset, path, native_gsd, place.crs, validity),
-        notices=(*match.notices, *place.notices, *told, *checked, *seen.notices, *_on_tags(dataset, match.numbers)),
+        notices=(
+            *match.notices,
+            *place.notices,
+            *told,
+            *checked,
+            *seen.notices,
+            *_on_tags(dataset, match.numbers),
+            *_on_file(original),
+        ),
         upsample=seen.upsample,
         owned=stack.pop_all(),
     )
@@ -320,3 +329,20 @@ def _on_tags(dataset: Any, numbers: Sequence[int]) -> tuple[Notice, ...]:
         return ()
     shown = ", ".join(f"{scale:g} x count {offset:+g}" for scale, offset in sorted(tags))
     return (Notice("ok", "values", f"scale and offset tags ({shown}) are not applied: counts are matched as stored"),)
+
+
+def _on_file(original: DatasetLayer) -> tuple[Notice, ...]:
+    """What about the file as such a user should know."""
+    notices = []
+    pages = sum(name.startswith("GTIFF_DIR:") for name in original.dataset.subdatasets)
+    if pages > 1:
+        text = f"the file holds {pages} images, the first is read: split it with gdal_translate to map the others"
+        notices.append(Notice("warning", "file", text))
+    if original.block_bytes > _LARGE_BLOCK:
+        height, width = original.dataset.block_shapes[0]
+        text = (
+            f"pixels are stored in blocks of {width:,} x {height:,}, each {original.block_bytes / 1e9:.1f} GB decoded: "
+            "slow and large in memory; `gdal_translate -of COG INPUT OUTPUT.tif` mends it"
+        )
+        notices.append(Notice("warning", "file", text))
+    return tuple(notices)

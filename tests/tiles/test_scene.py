@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from tiles.errors import SceneError
 from tiles.grid import Window
+from tiles.layer import DatasetLayer
 from tiles.scene import open_scene
+from tiles.validity import Validity
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")
@@ -159,6 +162,41 @@ def test_the_block_cache_holds_a_row_of_blocks_up_to_a_limit(geotiff: GeoTiff) -
         assert layer.cache_bytes(1_000) == 64_000_000
         assert 8 * 2 * 256 * 30_000 <= layer.cache_bytes(30_000) <= 1.5 * 8 * 2 * 256 * 30_000
         assert layer.cache_bytes(10**6) <= 320_000_000
+
+
+def test_the_cache_always_holds_one_block_however_large() -> None:
+    huge = SimpleNamespace(
+        block_shapes=[(20_000, 20_000)], interleaving=None, count=3, dtypes=["uint16"] * 3, width=20_000, height=20_000
+    )
+    layer = DatasetLayer(huge, "huge.tif", (1, 2, 3), Validity("all"))
+    assert layer.block_bytes == 2_400_000_000
+    assert layer.cache_bytes(20_000) >= layer.block_bytes
+
+
+def test_blocks_too_large_for_comfort_are_told(geotiff: GeoTiff, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiles.scene._LARGE_BLOCK", 100_000)
+    path = geotiff(noise(3, 200, 300), blockysize=200, compress="deflate", photometric="RGB")
+    with open_scene(path, RGB) as scene:
+        assert any(n.topic == "file" and "blocks of 300 x 200" in n.text for n in scene.notices)
+
+
+def test_a_file_of_several_images_says_which_one_is_read(geotiff: GeoTiff) -> None:
+    path = geotiff(noise(3, 20, 20), photometric="RGB")
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=10, width=10, dtype="uint8", photometric="RGB",
+        crs="EPSG:32617", transform=rasterio.Affine(1, 0, 3e5, 0, -1, 4.3e6), append_subdataset=True,
+    ) as second:  # fmt: skip
+        second.write(noise(3, 10, 10))
+    with open_scene(path, RGB) as scene:
+        assert scene.georef.shape == (20, 20)
+        assert any(n.level == "warning" and "holds 2 images" in n.text for n in scene.notices)
+
+
+def test_a_world_file_places_a_scene_whose_crs_is_assumed(geotiff: GeoTiff) -> None:
+    path = geotiff(noise(3, 8, 8), crs=None, transform=None, photometric="RGB")
+    path.with_suffix(".tfw").write_text("0.5\n0\n0\n-0.5\n300000.25\n4299999.75\n")
+    with open_scene(path, RGB, assume_crs="EPSG:32617") as scene:
+        assert scene.georef.transform.almost_equals(rasterio.Affine(0.5, 0, 300_000, 0, -0.5, 4_300_000))
 
 
 def test_without_wanted_bands_all_measurements_are_read(geotiff: GeoTiff) -> None:
