@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 import geounet
-from geounet import predict_cli, preflight_cli
+from geounet import polygonise, predict_cli, preflight_cli, serve
 from geounet.errors import EngineError, GeounetError, ResourceError
+from geounet.train import cli as train_cli
 from tiles.errors import OutputError, TilesError
 
 USAGE, BAD_INPUT, NO_ROOM, INTERRUPTED = 2, 3, 4, 130
@@ -41,7 +42,7 @@ def _root(
     """Land-cover maps and polygons from satellite and aerial images."""
 
 
-for commands in (predict_cli, preflight_cli):
+for commands in (predict_cli, preflight_cli, polygonise, train_cli, serve):
     commands.register(app)
 
 
