@@ -30,7 +30,8 @@ lint: install
 	$(BIN)/lint-imports
 
 bench: install
-	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python -m benchmarks.end_to_end
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python benchmarks/polygons.py
 
 clean:

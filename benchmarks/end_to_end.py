@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from common import arguments, measure, mosaic_scene, report
 
+from benchmarks.common import arguments, measure, mosaic_scene, report
 from geounet.bundle import ModelBundle
 from geounet.engines import Float32, cores, open_engine
 from geounet.pipeline import EngineShelf, Options, map_scene

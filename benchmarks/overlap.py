@@ -7,8 +7,8 @@ with one made from the largest chips and overlap, and mean IoU against labels.
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from common import arguments, report
 
+from benchmarks.common import arguments, report
 from geounet.bundle import ModelBundle
 from geounet.pipeline import EngineShelf, Options, map_scene
 

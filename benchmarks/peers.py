@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from common import arguments, measure, mosaic_scene, report
+
+from benchmarks.common import arguments, measure, mosaic_scene, report
 
 CHIP, OVERLAP = 512, 0.25
 Classes = npt.NDArray[np.uint8]
@@ -103,7 +104,8 @@ def _ours(precision: str, engine: str) -> Callable[[str, str, Path], Classes]:
             values = source.read(1)
         channel = np.zeros(256, dtype=np.uint8)
         channel[bundle.legend.values] = np.arange(len(bundle.legend))
-        return channel[values]
+        named: Classes = channel[values]
+        return named
 
     return run
 
@@ -145,7 +147,7 @@ def main() -> None:
             print(f"{name} is not installed, left out")
             continue
         out = given.work / f"peer_{len(rows)}.npy"
-        command = [sys.executable, __file__, "--model", given.model, "--one", name]
+        command = [sys.executable, "-m", "benchmarks.peers", "--model", given.model, "--one", name]
         if name.startswith("geounet"):  # kernels and the converted model are made once a machine
             subprocess.run([*command, str(warm), str(out)], check=True, capture_output=True)
         done = subprocess.run([*command, str(scene_path), str(out)], check=True, capture_output=True, text=True)

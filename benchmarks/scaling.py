@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import arguments, measure, mosaic_scene, report
+from benchmarks.common import arguments, measure, mosaic_scene, report
 
 
 def one(scene: str, model: str, out: str, engine: str, formats: str, max_memory: int | None) -> None:
@@ -41,7 +41,7 @@ def main() -> None:
     for size in given.sizes.split(","):
         height, width = (int(side) for side in size.split("x"))
         scene = mosaic_scene(given.data, given.work, height, width)
-        command = [sys.executable, __file__, "--one", str(scene), str(given.work / "scaling_map")]
+        command = [sys.executable, "-m", "benchmarks.scaling", "--one", str(scene), str(given.work / "scaling_map")]
         command += ["--model", given.model, "--engine", given.engine, "--formats", given.formats]
         if given.max_memory:
             command += ["--max-memory", str(given.max_memory)]

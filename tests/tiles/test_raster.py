@@ -7,7 +7,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
-from rio_cogeo import cog_validate
+from rio_cogeo.cogeo import cog_validate
 
 from tiles.blend import Strip
 from tiles.georef import Georef

@@ -4,6 +4,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,10 @@ from tiles.spool import JOURNAL, Spool
 
 def strip_of(top: int, height: int, width: int, planes: int = 0) -> Strip:
     rng = np.random.default_rng(top)
-    draw = lambda *shape: rng.integers(0, 101, shape, dtype=np.uint8)  # noqa: E731
+
+    def draw(*shape: int) -> npt.NDArray[np.uint8]:
+        return rng.integers(0, 101, shape, dtype=np.uint8)
+
     return Strip(top, draw(height, width), draw(height, width), draw(planes, height, width) if planes else None)
 
 
