@@ -95,11 +95,11 @@ class JobOptions(Wire):
         default=None, description="LO,HI: these counts become dark and bright; none: counts are 0-255 already."
     )
     force: bool = Field(default=False, description="Go on where resolution or values do not fit the model.")
-    min_area_m2: Annotated[float, Field(ge=0, le=1e12)] = Field(
-        default=0.0, description="Smallest polygon; smaller ones join a neighbour."
+    min_area_m2: Annotated[float, Field(ge=0, le=1e12)] | None = Field(
+        default=None, description="Smallest polygon; smaller ones join a neighbour."
     )
-    simplify_px: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=0.0, description="Tolerance in pixels by which polygon borders may be simplified."
+    simplify_px: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        default=None, description="Tolerance in pixels by which polygon borders may be simplified."
     )
     formats: Annotated[list[Format], Field(max_length=5)] = Field(
         default=["gpkg", "geojson"], description="Polygon files; the GeoPackage is always made."

@@ -40,6 +40,7 @@ class MapMaker:
         """
         from geounet.bundle import ModelBundle
         from geounet.pipeline import EngineShelf, map_scene
+        from geounet.polygon_cap import keep_polygons_few
 
         self._shelf = self._shelf or EngineShelf()
         out = Path(task["out"])
@@ -52,25 +53,18 @@ class MapMaker:
             scene = cut_area(scene, task["options"]["area"], out.parent / "area.tif", options.assume_crs)
         report = _Throttled(say)
         map_scene(scene, ModelBundle.load(task["model"]), out, options, on_progress=report, engines=self._shelf)
+        keep_polygons_few(
+            out, options.formats, task["max_polygons"], options.min_area_m2 or 0.0, options.simplify_px or 0.0
+        )
 
 
 def options_of(task: Mapping[str, Any]) -> "Options":
     """`geounet.pipeline.Options` of a job's options; the GeoPackage is always made, the service reads it."""
     from geounet.pipeline import Options
 
-    given = task["options"]
-    return Options(
-        bands=given.get("bands"),
-        assume_crs=given.get("assume_crs"),
-        stretch=given.get("stretch"),
-        force=bool(given.get("force", False)),
-        min_area_m2=float(given.get("min_area_m2") or 0.0),
-        simplify_px=float(given.get("simplify_px") or 0.0),
-        formats=tuple(dict.fromkeys(("gpkg", *given.get("formats", ())))),
-        probabilities=bool(given.get("probabilities", False)),
-        engine=task["engine"],
-        device=task["device"],
-    )
+    given = {name: value for name, value in task["options"].items() if name != "area" and value is not None}
+    given["formats"] = tuple(dict.fromkeys(("gpkg", *given.get("formats", ("geojson",)))))
+    return Options(**given, engine=task["engine"], device=task["device"])
 
 
 class _Throttled:

@@ -75,9 +75,7 @@ def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
         raise Missing("the map has no pixels in this tile") from error
     if layer == "scene":
         return bytes(image.render(img_format="PNG"))
-    table = _ramp()
-    if layer == "classes":
-        table = {int(v): (r, g, b, 255) for v, (r, g, b) in request["colors"].items()}
+    table = dataset.colormap(1) if layer == "classes" else _ramp()
     return bytes(image.render(img_format="PNG", colormap=table))
 
 

@@ -1,6 +1,5 @@
 """Finished maps: summary, files, tiles, points."""
 
-import json
 from email.utils import formatdate
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -134,9 +133,7 @@ def tile(
         "x": x,
         "y": y,
     }
-    if layer == "classes":
-        request["colors"] = _colors(parts, record)
-    elif layer == "scene":
+    if layer == "scene":
         job = parts.store.queue.get(record.id)
         request["bands"] = job.options.get("bands")
     _, png = parts.readers.ask(request)
@@ -208,13 +205,3 @@ def _raster(parts: Parts, caller: Caller, record: MapRecord, layer: str) -> Path
     if not caller.sees(scene):
         raise NotFoundError("the scene of this map is not there any more")
     return parts.store.scene_path(scene.id)
-
-
-def _colors(parts: Parts, record: MapRecord) -> dict[str, list[int]]:
-    """Class value -> colour: the model's legend, or the one in the raster's own auxiliary file."""
-    if record.model in parts.catalog.cards:
-        return {str(c.value): list(c.color) for c in parts.catalog.card(record.model).legend}
-    path = parts.store.map_folder(record.id) / "legend.json"
-    if path.is_file():
-        return {str(c["value"]): c["color"] for c in json.loads(path.read_text(encoding="utf-8"))}
-    return {str(v): [(v * 67) % 256, (v * 131) % 256, (v * 29 + 90) % 256] for v in range(255)}

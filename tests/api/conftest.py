@@ -98,6 +98,8 @@ def write_map(folder: Path, georef: Georef = GEOREF, seed: int = 0) -> None:
     for name, values in (("classes", classes), ("confidence", confidence)):
         with rasterio.open(folder / f"{name}.tif", "w", **profile) as target:
             target.write(values, 1)
+            if name == "classes":
+                target.write_colormap(1, LEGEND.colormap())
             target.build_overviews([2])
     Image.new("RGB", (8, 8)).save(folder / "preview.png")
     grid = {"crs": georef.crs.to_string(), "transform": list(georef.transform)[:6], "rows": rows, "columns": cols}

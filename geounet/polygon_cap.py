@@ -1,0 +1,36 @@
+"""A cap on the polygons of a map: beyond it the mapping unit is raised until they are few enough."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from geounet.features import count_of
+from tiles.categorical import open_categorical
+from tiles.polygons import default_generalisation, polygonise
+from tiles.vector import write_vectors
+
+_STEP = 4.0
+
+
+def keep_polygons_few(folder: Path, formats: Sequence[str], cap: int, min_area_m2: float, simplify_px: float) -> float:
+    """Make a finished map's polygons again, with a larger smallest area, while there are more than `cap`.
+
+    Returns the smallest area in square metres that they were made with, and notes a raised one in `summary.json`. The
+    rasters stay as they are. Each file is replaced in one step; an interrupted call can be repeated.
+    """
+    raised = min_area_m2
+    while count_of(folder / "polygons.gpkg") > cap:
+        confidence = folder / "confidence.tif"
+        with open_categorical(folder / "classes.tif", confidence=confidence) as raster:
+            smallest, _ = default_generalisation(raster.georef)
+            raised = max(raised, smallest) * (_STEP if raised else 1.0)
+            batches = polygonise(
+                raster.rows(), raster.georef, raster.legend, min_area_m2=raised, simplify_px=simplify_px
+            )
+            write_vectors(batches, folder, formats, raster.georef, raster.legend)
+    if raised != min_area_m2:
+        path = folder / "summary.json"
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary["polygons_raised"] = {"cap": cap, "asked_min_area_m2": min_area_m2, "min_area_m2": raised}
+        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return raised

@@ -1,0 +1,48 @@
+"""Too many polygons raise the mapping unit, never the memory."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+
+from geounet.features import count_of
+from geounet.polygon_cap import keep_polygons_few
+from tiles.georef import Georef
+from tiles.legend import LandClass, Legend
+from tiles.polygons import polygonise
+from tiles.vector import write_vectors
+
+LEGEND = Legend((LandClass(1, "building", (200, 50, 50)), LandClass(2, "tree", (30, 110, 40))))
+GEOREF = Georef(rasterio.crs.CRS.from_epsg(32616), Affine(0.6, 0, 700000, 0, -0.6, 4400000), (64, 64))
+
+
+def noisy_map(folder: Path) -> int:
+    values = np.random.default_rng(0).integers(1, 3, GEOREF.shape).astype(np.uint8)
+    write_vectors(polygonise([(values, values)], GEOREF, LEGEND), folder, ("gpkg", "geojson"), GEOREF, LEGEND)
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint8", "nodata": 255}
+    for name in ("classes", "confidence"):
+        path = folder / f"{name}.tif"
+        with rasterio.open(path, "w", crs=GEOREF.crs, transform=GEOREF.transform, **profile) as out:
+            out.write(values, 1)
+    (folder / "summary.json").write_text("{}")
+    return count_of(folder / "polygons.gpkg")
+
+
+def test_polygons_are_few_enough_and_the_summary_says_how(tmp_path: Path) -> None:
+    many = noisy_map(tmp_path)
+    raised = keep_polygons_few(tmp_path, ("gpkg", "geojson"), many // 10, 0.0, 0.0)
+    assert raised > 0
+    few = count_of(tmp_path / "polygons.gpkg")
+    assert 0 < few <= many // 10
+    assert len(json.loads((tmp_path / "polygons.geojson").read_text())["features"]) == few
+    assert json.loads((tmp_path / "summary.json").read_text())["polygons_raised"]["min_area_m2"] == raised
+
+
+def test_a_map_below_the_cap_stays_as_it_is(tmp_path: Path) -> None:
+    many = noisy_map(tmp_path)
+    before = (tmp_path / "polygons.gpkg").read_bytes()
+    assert keep_polygons_few(tmp_path, ("gpkg",), many, 0.0, 0.0) == 0.0
+    assert (tmp_path / "polygons.gpkg").read_bytes() == before
+    assert (tmp_path / "summary.json").read_text() == "{}"
