@@ -263,8 +263,8 @@ def text_of(reports: Iterable[Report]) -> Iterator[str]:
         yield ""
         yield (
             f"{report.images} images, {c.counts.sum() / 1e6:.2f} Mpx: mean IoU {c.miou:.3f}, "
-            f"accuracy {c.accuracy:.3f}, frequency-weighted IoU {c.weighted_iou:.3f}, boundary F {report.boundary.mean:.3f} "
-            f"({report.boundary.tolerance} px)."
+            f"accuracy {c.accuracy:.3f}, frequency-weighted IoU {c.weighted_iou:.3f}, "
+            f"boundary F {report.boundary.mean:.3f} ({report.boundary.tolerance} px)."
         )
         if report.calibration and report.before:
             yield ""
