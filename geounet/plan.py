@@ -117,6 +117,6 @@ def _cheapest_chip(shape: tuple[int, int], overlap: int, largest: int) -> int:
     """
     if max(shape) <= largest:
         return _MULTIPLE * math.ceil(max(shape) / _MULTIPLE)
-    smallest = max(largest // 2, 2 * overlap)
+    smallest = _MULTIPLE * math.ceil(max(largest // 2, 2 * overlap) / _MULTIPLE)
     sizes = range(min(smallest, largest), largest + 1, _MULTIPLE)
     return min(reversed(sizes), key=lambda size: ChipGrid(shape, size, overlap).redundancy())

@@ -1,0 +1,100 @@
+"""Plans keep their promises: memory, chip sizes that the network takes, blocks only where they are needed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from shutil import disk_usage
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geounet.bundle import ModelBundle
+from geounet.engines import EngineSpec
+from geounet.errors import ResourceError
+from geounet.estimate import Cost, Pixels, cost_of, memory_needed, require_disk
+from geounet.pipeline import Options, map_scene
+from geounet.plan import make_plan
+from tiles.errors import GridError
+
+SPEC = EngineSpec("openvino", "cpu", "bf16")
+PIXELS = Pixels(bands=3, itemsize=1, classes=6)
+SIDES = st.integers(1, 120_000)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SIDES, SIDES, st.floats(1.0, 2.0))
+def test_the_usual_plan_stays_under_the_usual_memory_however_large_the_scene(
+    bundle: ModelBundle, rows: int, cols: int, upsample: float
+) -> None:
+    plan = make_plan((rows, cols), bundle, SPEC, PIXELS, 2, upsample=upsample)
+    assert plan.chip_size % 32 == 0
+    assert plan.overlap == bundle.card.overlap
+    assert memory_needed(plan, (rows, cols), PIXELS, 2) <= 1.4e9
+    edges = [(b.left, b.right) for b in plan.blocks((rows, cols))]
+    assert edges[0][0] == 0
+    assert edges[-1][1] == cols
+    assert all(a[1] == b[0] for a, b in pairwise(edges))
+
+
+def test_a_scene_smaller_than_a_chip_is_one_chip_no_larger_than_it_must_be(bundle: ModelBundle) -> None:
+    plan = make_plan((835, 500), bundle, SPEC, PIXELS, 2)
+    assert plan.chip_size == 864
+    assert len(plan.grid((835, 500))) == 1
+
+
+def test_more_memory_means_fewer_blocks_and_height_costs_nothing(bundle: ModelBundle) -> None:
+    def plan(rows: int, gigabytes: float) -> int:
+        made = make_plan((rows, 60_000), bundle, SPEC, PIXELS, 2, chip_size=1024, max_memory=int(gigabytes * 1e9))
+        return len(made.blocks((rows, 60_000)))
+
+    assert plan(50_000, 8.0) == 1
+    assert plan(50_000, 1.5) > 1
+    assert plan(50_000, 1.5) == plan(5_000, 1.5)
+
+
+def test_a_promise_that_cannot_be_kept_is_refused_with_the_number_it_needs(bundle: ModelBundle) -> None:
+    with pytest.raises(ResourceError, match=r"--max-memory 0\.10 GB is not enough: this scene needs 0\.[4-9]"):
+        make_plan((50_000, 50_000), bundle, SPEC, PIXELS, 2, max_memory=100_000_000)
+
+
+def test_chip_size_and_overlap_that_do_not_go_together_are_refused(bundle: ModelBundle) -> None:
+    with pytest.raises(GridError, match="overlap"):
+        make_plan((5000, 5000), bundle, SPEC, PIXELS, 2, chip_size=64, overlap=64)
+
+
+def test_costs_grow_with_the_scene(bundle: ModelBundle) -> None:
+    small, large = (
+        cost_of(make_plan(shape, bundle, SPEC, PIXELS, 2), shape, PIXELS, 2, layers=2)
+        for shape in ((2000, 3000), (20_000, 3000))
+    )
+    assert large.seconds == pytest.approx(10 * small.seconds, rel=0.2)
+    assert large.disk > 5 * small.disk
+    assert large.memory <= 1.05 * small.memory
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_the_work(tmp_path: Path) -> None:
+    free = disk_usage(tmp_path).free
+    require_disk(Cost(0, free // 2, 0.0), tmp_path)
+    with pytest.raises(ResourceError, match="GB are free"):
+        require_disk(Cost(0, 2 * free, 0.0), tmp_path)
+
+
+def test_blocks_of_columns_give_the_same_map(
+    bundle: ModelBundle, make_scene: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = make_scene(tmp_path / "scene.tif", rows=200, cols=330, nodata_rows=30)
+    options = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32", probabilities=True)
+    whole = map_scene(scene, bundle, tmp_path / "whole", options)
+    monkeypatch.setattr("geounet.pipeline.make_plan", _in_blocks)
+    parts = map_scene(scene, bundle, tmp_path / "parts", options)
+    assert parts.summary["plan"]["block_chips"] == 2
+    for name in ("classes.tif", "confidence.tif", "probabilities.tif", "polygons.gpkg", "preview.png"):
+        assert (whole.folder / name).read_bytes() == (parts.folder / name).read_bytes(), name
+    assert parts.summary["seams"] == whole.summary["seams"]
+    assert parts.summary["classes"] == whole.summary["classes"]
+
+
+def _in_blocks(*given: object, **named: object) -> object:
+    return replace(make_plan(*given, **named), block_chips=2)  # type: ignore[arg-type]
