@@ -18,7 +18,7 @@ from tiles.fingerprint import fingerprint
 from tiles.georef import Georef
 from tiles.grid import Window
 from tiles.layer import DatasetLayer, Layer, Pixels
-from tiles.notice import Notice
+from tiles.notice import Level, Notice
 from tiles.place import Place, check_georef, crs_name, find_place
 from tiles.reduce import ReducedLayer, Reduction
 from tiles.sample import Sample, sample_band, sample_pixels
@@ -35,6 +35,7 @@ GSD_TOLERANCE = 1.05
 MOST_UPSAMPLING = 2.0
 SAMPLE_PIXELS = 1_000_000
 _LARGE_BLOCK = 256_000_000
+_WELL_FITTED = 3.0
 
 
 @dataclass(frozen=True)
@@ -239,9 +240,13 @@ def _on_its_grid(original: DatasetLayer, place: Place, stack: ExitStack) -> _See
     view = WarpedScene(dataset, original.path, place.crs, original.numbers, original.validity)
     stack.callback(view.close)
     warped = DatasetLayer(view.dataset, original.path, view.numbers, view.validity)
-    text = f"warped from {len(dataset.gcps[0])} ground control points to a north-up grid in {crs_name(place.crs)}"
+    points = dataset.gcps[0]
+    misfit = view.misfit(points)
+    text = f"warped from {len(points)} ground control points to a north-up grid in {crs_name(place.crs)}"
+    text += f"; they fit to {misfit:.1f} pixels"
     georef = Georef(place.crs, view.dataset.transform, warped.shape)
-    return _Seen(warped, georef, (Notice("adjusted", "position", text),))
+    level: Level = "adjusted" if misfit <= _WELL_FITTED else "warning"
+    return _Seen(warped, georef, (Notice(level, "position", text),))
 
 
 def _within(

@@ -1,12 +1,15 @@
 """Lay a scene that only ground control points place onto a north-up grid."""
 
+from collections.abc import Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
+from rasterio.transform import GCPTransformer
 from rasterio.vrt import WarpedVRT
 
 from tiles.errors import SceneError
@@ -53,6 +56,15 @@ class WarpedScene:
                 f"{path}: its ground control points stretch {dataset.width} x {dataset.height} pixels over "
                 f"{self.dataset.width} x {self.dataset.height}: they cannot be right"
             )
+
+    def misfit(self, points: Sequence[GroundControlPoint]) -> float:
+        """Pixels of the map by which the fitted polynomial misses its control points, in the middle."""
+        with GCPTransformer(list(points)) as fitted:
+            xs, ys = fitted.xy([p.row for p in points], [p.col for p in points], offset="ul")
+        t = self.dataset.transform
+        across = (np.asarray(xs) - [p.x for p in points]) / t.a
+        down = (np.asarray(ys) - [p.y for p in points]) / t.e
+        return float(np.median(np.hypot(across, down)))
 
     def close(self) -> None:
         """Close the view; the file under it stays open."""

@@ -93,6 +93,20 @@ def test_ground_control_points_give_a_north_up_map_in_their_crs(geotiff: GeoTiff
         assert scene.sample().shape == (3, rows * cols)
 
 
+def test_control_points_that_contradict_each_other_are_warned_of(geotiff: GeoTiff) -> None:
+    rng = np.random.default_rng(3)
+    grid = Affine(0.6, 0, 3e5, 0, -0.6, 4.3e6)
+    points = [
+        GroundControlPoint(row=r, col=c, x=grid.a * c + grid.c + east, y=grid.e * r + grid.f + north, z=0)
+        for (r, c), (east, north) in zip(
+            [(r, c) for r in range(0, 41, 10) for c in range(0, 61, 12)], rng.normal(0, 6, (30, 2)), strict=True
+        )
+    ]
+    for scatter, level in ((points, "warning"), (corners(40, 60, grid), "adjusted")):
+        with open_scene(geotiff(PLAIN, gcps=scatter, photometric="RGB"), RGB) as scene:
+            assert [n.level for n in scene.notices if "they fit to" in n.text] == [level]
+
+
 def test_control_points_with_alpha_nodata_and_near_infrared(geotiff: GeoTiff) -> None:
     grid = Affine(0.6, 0, 3e5, 0, -0.6, 4.3e6)
     values = np.random.default_rng(5).integers(20, 90, (4, 50, 50)).astype(np.uint16)
