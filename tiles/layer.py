@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,9 @@ from tiles.validity import Validity, finite, holds, measurable
 
 Counts = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
+
+
+_PART_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,23 @@ class DatasetLayer:
 
     def read(self, window: Window) -> Pixels:
         """Counts and validity of a window inside the dataset. Raises SceneError where the file is damaged."""
-        return self._pixels(_Reading(self, window))
+        parts = [self._pixels(_Reading(self, part)) for part in self._parts(window)]
+        if len(parts) == 1:
+            return parts[0]
+        return Pixels(np.concatenate([p.values for p in parts], axis=1), np.concatenate([p.valid for p in parts]))
 
     def read_overview(self, shape: tuple[int, int]) -> Pixels:
         """The whole dataset decimated to `shape` (rows, columns), from an overview where one has that shape."""
         return self._pixels(_Reading(self, Window(0, 0, *self.shape), shape))
+
+    def _parts(self, window: Window) -> list[Window]:
+        """The window, by rows of blocks where other bands may be asked for too: these are in the cache then."""
+        if self.validity.kind != "nodata" or len(set(self.numbers)) == self.dataset.count:
+            return [window]
+        height = self.dataset.block_shapes[0][0]
+        height *= max(1, _PART_ROWS // height)
+        edges = [window.top, *range((window.top // height + 1) * height, window.bottom, height), window.bottom]
+        return [Window(a, window.left, b - a, window.width) for a, b in pairwise(edges)]
 
     def _pixels(self, reading: "_Reading") -> Pixels:
         alpha = (self.validity.alpha,) if self.validity.alpha else ()

@@ -332,6 +332,9 @@ def _on_tags(dataset: Any, numbers: Sequence[int]) -> tuple[Notice, ...]:
     tags = {(dataset.scales[n - 1], dataset.offsets[n - 1]) for n in numbers}
     if tags == {(1.0, 0.0)}:
         return ()
+    if any(scale <= 0 for scale, _ in tags):
+        text = "a scale tag below 0 makes the image its negative: apply it with `gdal_translate -unscale -ot Float32`"
+        return (Notice("warning", "values", text),)
     shown = ", ".join(f"{scale:g} x count {offset:+g}" for scale, offset in sorted(tags))
     return (Notice("ok", "values", f"scale and offset tags ({shown}) are not applied: counts are matched as stored"),)
 

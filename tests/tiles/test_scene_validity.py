@@ -64,6 +64,24 @@ def test_black_in_the_wanted_bands_is_data_where_another_band_has_some(geotiff: 
     assert (~valid).sum() == 1
 
 
+@pytest.mark.parametrize("layout", [{"blockysize": 3}, {"tiled": True, "blockxsize": 32, "blockysize": 32}])
+def test_a_tall_window_with_holes_is_one_piece(geotiff: GeoTiff, layout: dict[str, Any]) -> None:
+    values = counts(bands=4, rows=150, cols=40)
+    values[:, 60:100, 5:20] = 0
+    with open_scene(geotiff(values, nodata=0, colours=(*COLOURS, "undefined"), **layout), RGB) as scene:
+        pixels = scene.read(Window(7, 2, 140, 30))
+    np.testing.assert_array_equal(pixels.values, values[:3, 7:147, 2:32])
+    np.testing.assert_array_equal(pixels.valid, values[0, 7:147, 2:32] > 0)
+
+
+@pytest.mark.parametrize(("scale", "level"), [(0.0001, "ok"), (-1.0, "warning")])
+def test_scale_tags_are_told(geotiff: GeoTiff, scale: float, level: str) -> None:
+    path = geotiff(counts("int16"), scales=(scale,) * 3, offsets=(2.0,) * 3, photometric="RGB")
+    with open_scene(path, RGB) as scene:
+        assert [n.level for n in scene.notices if n.topic == "values"] == [level]
+        np.testing.assert_array_equal(scene.read(whole(scene)).values, counts("int16"))
+
+
 @pytest.mark.parametrize(("dtype", "nodata"), [("int16", -9999), ("float32", -3.4e38), ("float32", 1e20)])
 def test_a_value_that_no_sensor_measures_spoils_the_pixel_even_in_one_band(
     geotiff: GeoTiff, dtype: str, nodata: float
