@@ -42,6 +42,15 @@ def polygonise(
     assume_crs: Annotated[
         str | None, typer.Option(help="CRS of a file that has none: EPSG:32613.", show_default=False)
     ] = None,
+    split: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut polygons of more than this many vertices, for readers that refuse large ones "
+            "(GDAL: GeoJSON features over 200 MB, about 5,000,000 vertices).",
+            min=64,
+            show_default="never",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")] = False,
 ) -> None:
@@ -53,7 +62,7 @@ def polygonise(
         if value is not None and not 0 <= value < float("inf"):
             raise typer.BadParameter(f"{name} must be a number from 0 on, not {value}")
     _check_targets(out, overwrite)
-    done = _write(classes, out, min_area, simplify, confidence, band, assume_crs)
+    done = _write(classes, out, min_area, simplify, confidence, band, assume_crs, split)
     if as_json:
         typer.echo(json.dumps(done, indent=2, ensure_ascii=False))
     else:
@@ -80,11 +89,13 @@ def _write(
     confidence: str | None,
     band: int | None,
     assume_crs: str | None,
+    split: int | None,
 ) -> dict[str, Any]:
     """Writes the files; returns what was done, ready for JSON."""
     from tiles.categorical import open_categorical
     from tiles.polygons import default_generalisation
     from tiles.polygons import polygonise as polygonise_rows
+    from tiles.split import split_large
     from tiles.vector import write_vector_files
 
     with open_categorical(source, band=band, assume_crs=assume_crs, confidence=confidence) as raster:
@@ -92,11 +103,15 @@ def _write(
         area, tolerance = area if min_area is None else min_area, tolerance if simplify is None else simplify
         counter = _Counter(raster.legend)
         batches = polygonise_rows(raster.rows(), raster.georef, raster.legend, min_area_m2=area, simplify_px=tolerance)
-        write_vector_files(counter.watch(batches), out, raster.georef, raster.legend)
+        batches = counter.watch(batches)
+        if split is not None:
+            batches = counter.watch_parts(split_large(batches, raster.georef, split))
+        write_vector_files(batches, out, raster.georef, raster.legend)
         return {
             "files": [str(path) for path in out],
             "min_area_m2": area,
             "simplify_px": tolerance,
+            "cut": counter.cut,
             "classes": counter.records(),
         }
 
@@ -108,6 +123,7 @@ class _Counter:
         self._legend = legend
         self._polygons = [0] * 256
         self._areas = [0.0] * 256
+        self._features = 0
 
     def watch(self, batches: "Iterable[PolygonBatch]") -> "Iterator[PolygonBatch]":
         for batch in batches:
@@ -115,6 +131,16 @@ class _Counter:
                 self._polygons[value] += 1
                 self._areas[value] += area
             yield batch
+
+    def watch_parts(self, batches: "Iterable[PolygonBatch]") -> "Iterator[PolygonBatch]":
+        for batch in batches:
+            self._features += len(batch)
+            yield batch
+
+    @property
+    def cut(self) -> int:
+        """How many more features there are than polygons, because large ones were cut."""
+        return max(self._features - sum(self._polygons), 0)
 
     def records(self) -> list[dict[str, Any]]:
         return [
@@ -136,5 +162,7 @@ def _show(done: dict[str, Any]) -> None:
         table.add_row(c["name"], f"{c['polygons']:,}", f"{c['area_m2']:,.0f} m²", f"{c['area_m2'] / total:.1%}")
     console = Console()
     console.print(table)
+    if done["cut"]:
+        console.print(f"large polygons were cut: {done['cut']:,} more features than polygons")
     for path in done["files"]:
         console.print(path, soft_wrap=True, markup=False, highlight=False)

@@ -141,3 +141,27 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(
 
 def test_a_missing_file_is_named(command: Callable[..., int], tmp_path: Path) -> None:
     assert command(tmp_path / "nope.tif", "-o", tmp_path / "out.gpkg") == 3
+
+
+def test_large_polygons_are_cut_on_request_and_it_says_so(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comb = np.ones((60, 90), np.uint8)
+    comb[::2, 1:] = 2
+    source = raster(tmp_path / "made.tif", comb)
+    exact = ["--min-area", "0", "--simplify", "0"]
+    assert command(source, "-o", tmp_path / "whole.fgb", *exact) == 0
+    assert "more features" not in capsys.readouterr().out
+    assert command(source, "-o", tmp_path / "parts.fgb", "--split", "64", *exact) == 0
+    assert "more features than polygons" in " ".join(capsys.readouterr().out.split())
+    whole = pyogrio.read_dataframe(tmp_path / "whole.fgb")
+    parts = pyogrio.read_dataframe(tmp_path / "parts.fgb")
+    assert len(parts) > len(whole)
+    assert parts["fid"].is_unique
+    assert parts.geometry.is_valid.all()
+    assert parts.count_coordinates().max() <= 64
+    by_class = parts.groupby("class_id")[["area_m2", "pixel_count"]].sum()
+    np.testing.assert_allclose(by_class, whole.groupby("class_id")[["area_m2", "pixel_count"]].sum(), rtol=1e-4)
+    assert parts.dissolve("class_id").geometry.area.tolist() == pytest.approx(
+        whole.dissolve("class_id").geometry.area.tolist()
+    )
