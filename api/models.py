@@ -31,8 +31,21 @@ class Link(BaseModel):
     title: str | None = None
 
 
+_EXAMPLE_PROBLEM: dict[str, Any] = {
+    "type": "urn:problem-type:geounet:unfit-scene",
+    "title": "The scene does not suit the model",
+    "status": 422,
+    "detail": "scene.tif has 8 bands without names: say which is which, with the option bands",
+    "instance": "/jobs",
+    "request_id": "c1a9f0e2b4d87365",
+    "errors": [{"field": "options.bands", "detail": "say which is which"}],
+}
+
+
 class Problem(BaseModel):
     """RFC 9457."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE_PROBLEM]})
 
     type: str = "about:blank"
     title: str
@@ -108,8 +121,16 @@ class JobOptions(Wire):
     area: Area | None = Field(default=None, description="Map only this part of the scene.")
 
 
+_EXAMPLE_JOB: dict[str, Any] = {
+    "scene": "5f1c0d9e8b7a65432100",
+    "options": {"bands": {"red": 5, "green": 3, "blue": 2}, "min_area_m2": 10, "formats": ["gpkg", "geojson"]},
+}
+
+
 class JobRequestBody(Wire):
     """Body of POST /jobs."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"examples": [_EXAMPLE_JOB]})
 
     scene: Id
     model: Annotated[str, Field(max_length=200)] | None = Field(

@@ -33,7 +33,10 @@ BATCH = 1000
 """Features that are in memory at once while a page is sent."""
 _CACHED_IDS = 8_000_000
 _LAYERS = 32
-_COLUMNS = "fid, geom, class_id, class_name, area_m2, perimeter_m, confidence, pixel_count"
+_PROPERTIES = ("class_id", "class_name", "area_m2", "perimeter_m", "confidence", "pixel_count")
+_PAIRS = ", ".join(f"'{name}', {name}" for name in _PROPERTIES)
+# SQLite writes the properties as JSON: one string a feature comes over instead of six values.
+_COLUMNS = f"fid, geom, json_object({_PAIRS})"
 
 
 @dataclass(frozen=True)
@@ -279,22 +282,9 @@ def _features(rows: list[tuple[Any, ...]], carrier: Carrier, clip: SearchBox | N
     geometries = read_geometries([row[1] for row in rows])
     if clip is not None:
         geometries = clip.cut(geometries)
-    texts = carrier.to_geojson(geometries)
-    names: dict[str, str] = {}
-    for row, geometry in zip(rows, texts, strict=True):
-        if geometry is None:
-            continue
-        fid, _, class_id, class_name, area, perimeter, confidence, pixels = row
-        name = names.get(class_name) or names.setdefault(class_name, json.dumps(class_name))
-        yield (
-            f'{{"type":"Feature","id":{fid},"geometry":{geometry},"properties":{{"class_id":{class_id},'
-            f'"class_name":{name},"area_m2":{_number(area)},"perimeter_m":{_number(perimeter)},'
-            f'"confidence":{_number(confidence)},"pixel_count":{_number(pixels)}}}}}'
-        )
-
-
-def _number(value: float | None) -> str:
-    return "null" if value is None or value != value else repr(value)
+    for row, geometry in zip(rows, carrier.to_geojson(geometries), strict=True):
+        if geometry is not None:
+            yield f'{{"type":"Feature","id":{row[0]},"geometry":{geometry},"properties":{row[2]}}}'
 
 
 def count_of(path: Path) -> int:

@@ -251,6 +251,7 @@ class Store:
                 raise ConflictError(f"job '{busy['id']}' still needs this scene: cancel it or wait for it")
             if db.execute("DELETE FROM scenes WHERE id = ?", (scene_id,)).rowcount == 0:
                 raise NotFoundError(f"there is no scene '{scene_id}'")
+            db.execute("DELETE FROM idempotency WHERE scene = ?", (scene_id,))
         shutil.rmtree(self.root / "scenes" / scene_id, ignore_errors=True)
 
     # -- maps --------------------------------------------------------------------------------------------------

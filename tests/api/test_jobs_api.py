@@ -63,7 +63,7 @@ def done(working: Any, tmp_path_factory: pytest.TempPathFactory, new_scene: Call
     return found
 
 
-def test_a_job_becomes_a_map_with_everything(http: httpx2.Client, done: JobOut) -> None:
+def test_a_job_becomes_a_map_with_everything(http: httpx2.Client, done: JobOut, working: Any) -> None:
     links = {link.rel: link.href for link in done.links}
     shown = MapOut.model_validate_json(http.get(links["result"]).content)
     assert shown.title == "suburb.tif"
@@ -78,6 +78,8 @@ def test_a_job_becomes_a_map_with_everything(http: httpx2.Client, done: JobOut) 
     assert done.id in [m.id for m in Maps.model_validate_json(http.get("/maps").content).maps]
     assert done.progress is not None
     assert done.progress.done == done.progress.total
+    for name in ("summary.json", "run.json"):
+        assert str(working.data) not in http.get(f"/maps/{done.id}/{name}").text
 
 
 def test_events_tell_the_story_until_the_end(http: httpx2.Client, scene_file: Path) -> None:

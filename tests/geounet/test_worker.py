@@ -221,14 +221,14 @@ def test_a_map_that_was_moved_but_not_noted_is_noted(store: Store) -> None:
 
 
 def test_many_jobs_survive_random_kills(store: Store) -> None:
-    jobs = [submit(store, step=0.02) for _ in range(12)]
+    jobs = [submit(store, step=0.005) for _ in range(50)]
 
     def finished() -> bool:
         return not store.queue.open_jobs()
 
     for kill in range(6):
         # A job more is done before each kill: no job can then be hit three times, which would rightly fail it.
-        left = 12 - kill
+        left = 50 - 7 * kill
         with worker_process() as process:
             wait(partial(fewer_open_than, store, left), 60)
             time.sleep(0.05 * kill)
