@@ -21,7 +21,7 @@ from tiles.georef import Georef
 from tiles.legend import NODATA, Legend
 from tiles.measure import PixelMetric
 from tiles.regions import label_band, measure_regions, relabel
-from tiles.rings import ArcStore, assemble
+from tiles.rings import ArcStore, Rings, assemble
 from tiles.simplify import simplify_arcs
 
 Ints = npt.NDArray[np.int32]
@@ -30,6 +30,7 @@ Longs = npt.NDArray[np.int64]
 _SIMPLIFY_PX = 1.25
 _SMALLEST_PX = 16
 _BUDGET = 192 << 20
+_MOST_POLYGONS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _polygonise(
         store.add(arcs, cross, length)
         done = regions.done(is_last=band.is_last)
         if done.any():
-            yield _batch(store, regions, done, georef, metric, legend)
+            yield from _batches(store, regions, done, georef, metric, legend)
         open_regions, numbers = regions.still_open(done)
         store.rename(numbers)
 
@@ -184,32 +185,45 @@ class _Regions:
         return _Regions(self.integers[~done], self.area[~done], last_row, numbers), numbers
 
 
-def _batch(
+def _batches(
     store: ArcStore,
     regions: _Regions,
     done: npt.NDArray[np.bool_],
     georef: Georef,
     metric: PixelMetric,
     legend: Legend,
-) -> PolygonBatch:
+) -> Iterator[PolygonBatch]:
     halves, points = store.take(done)
     dense = (np.cumsum(done) - 1).astype(np.int32)
     t = georef.transform
     rings = assemble(
         halves._replace(region=dense[halves.region]), points, int(done.sum()), (t.a, t.b, t.c, t.d, t.e, t.f)
     )
-    integers = regions.integers[done]
+    integers, square_metres = regions.integers[done], regions.area[done] / metric.fixed_point
+    names = np.array([legend.name_of(value) for value in range(NODATA)], dtype=object)
+    # Shapely takes some hundred bytes a polygon: in noise the polygons of a band would be more than all the rest.
+    for first in range(0, len(integers), _MOST_POLYGONS):
+        part = slice(first, first + _MOST_POLYGONS)
+        yield _batch(rings.part(part), integers[part], square_metres[part], names, georef.shape)
+
+
+def _batch(
+    rings: Rings,
+    integers: Longs,
+    square_metres: npt.NDArray[np.float64],
+    names: npt.NDArray[np.object_],
+    shape: tuple[int, int],
+) -> PolygonBatch:
     count, total, known, first, values = integers.T
-    fid = hilbert_index(first // georef.shape[1], first % georef.shape[1], georef.shape)
+    fid = hilbert_index(first // shape[1], first % shape[1], shape)
     order = np.argsort(fid)
     polygons = shapely.from_ragged_array(
         shapely.GeometryType.POLYGON, rings.xy, (rings.ring_offsets, rings.polygon_offsets)
     )
     # A polygon's area is its pixels' mean area times its own size: for an exact polygon that is their sum.
-    area = regions.area[done] / metric.fixed_point / count * rings.pixels
+    area = square_metres / count * rings.pixels
     confidence = np.full(len(count), np.nan)
     np.divide(total, known * 100, out=confidence, where=known > 0)
-    names = np.array([legend.name_of(value) for value in range(NODATA)], dtype=object)
     return PolygonBatch(
         geometries=polygons[order],
         fid=fid[order],

@@ -141,6 +141,18 @@ class Rings(NamedTuple):
     pixels: Floats
     length: Floats
 
+    def part(self, polygons: slice) -> "Rings":
+        """Some of the polygons, in a row; coordinates are not copied."""
+        outer = self.polygon_offsets[polygons.start : polygons.stop + 1]
+        inner = self.ring_offsets[outer[0] : outer[-1] + 1]
+        return Rings(
+            self.xy[inner[0] : inner[-1]],
+            inner - inner[0],
+            outer - outer[0],
+            self.pixels[polygons],
+            self.length[polygons],
+        )
+
 
 def assemble(halves: Halves, points: Ints, regions: int, transform: tuple[float, ...]) -> Rings:
     """Polygons of complete regions 0..regions-1, exteriors first, counter-clockwise on a north-up map.
