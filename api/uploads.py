@@ -37,13 +37,12 @@ def checked_name(name: str) -> str:
 async def raw_upload(request: Request, parts: Parts, caller: Caller, limit: int) -> AsyncIterator[Upload]:
     """The whole body as an upload, gone at the end unless the store has kept it."""
     with _begun(request, parts, caller, limit) as upload:
-        with _polite(request) as drain:
-            try:
-                async for chunk in _gathered(request):
-                    await run_in_threadpool(upload.write, chunk)
-            except ServiceError:
-                await drain()
-                raise
+        try:
+            async for chunk in _gathered(request):
+                await run_in_threadpool(upload.write, chunk)
+        except ServiceError:
+            await _drain(request)
+            raise
         if not upload.bytes:
             raise BadRequestError("the body is empty: send the bytes of a GeoTIFF", "body")
         yield upload
@@ -57,7 +56,7 @@ async def form_upload(
     _, options = parse_options_header(request.headers.get("content-type", ""))
     if b"boundary" not in options:
         raise BadRequestError("send multipart/form-data with a part named 'file', as curl -F file=@scene.tif does")
-    with _begun(request, parts, caller, limit) as upload, _polite(request) as drain:
+    with _begun(request, parts, caller, limit) as upload:
         form = _Form(options[b"boundary"])
         try:
             async for chunk in _gathered(request):
@@ -65,7 +64,7 @@ async def form_upload(
                     await run_in_threadpool(upload.write, piece)
             form.finish()
         except ServiceError:
-            await drain()
+            await _drain(request)
             raise
         if form.file_name is None or not upload.bytes:
             raise BadRequestError("the form has no part named 'file' with a GeoTIFF in it", "file")
@@ -101,28 +100,18 @@ async def _gathered(request: Request) -> AsyncIterator[bytes]:
         yield b"".join(held)
 
 
-@contextmanager
-def _polite(request: Request) -> Iterator["_Drain"]:
-    yield _Drain(request)
-
-
-class _Drain:
-    """Reads on a little after a refusal, so that the client sees the answer rather than a broken connection."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-
-    async def __call__(self) -> None:
-        if getattr(self._request.state, "body_ended", False):
-            return
-        seen = 0
-        with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while seen < _DRAIN_BYTES:
-                    message = await self._request.receive()
-                    seen += len(message.get("body", b""))
-                    if message["type"] != "http.request" or not message.get("more_body"):
-                        return
+async def _drain(request: Request) -> None:
+    """Read on a little after a refusal, so that the client sees the answer rather than a broken connection."""
+    if getattr(request.state, "body_ended", False):
+        return
+    seen = 0
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while seen < _DRAIN_BYTES:
+                message = await request.receive()
+                seen += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
 
 
 class _Form:

@@ -14,8 +14,9 @@ log = logging.getLogger("geounet.catalog")
 class Catalog:
     """Bundles by name. A name is a key of this table and never becomes part of a path."""
 
-    def __init__(self, extra: Path | None = None) -> None:
+    def __init__(self, extra: Path | None = None, preferred: str | None = None) -> None:
         self._extra = extra
+        self._preferred = preferred or DEFAULT_BUNDLE
 
     @cached_property
     def cards(self) -> dict[str, ModelCard]:
@@ -33,7 +34,7 @@ class Catalog:
     @property
     def default(self) -> str | None:
         """The model for a request that names none; None where no model is installed."""
-        return DEFAULT_BUNDLE if DEFAULT_BUNDLE in self.cards else next(iter(self.cards), None)
+        return self._preferred if self._preferred in self.cards else next(iter(self.cards), None)
 
     def _bundle(self, name: str) -> ModelBundle:
         bundle = self._bundles.get(name)

@@ -27,6 +27,8 @@ class ServiceSettings(BaseSettings):
     """Folder of everything the service keeps."""
     bundles: Path | None = None
     """A folder of further model bundles, one folder each."""
+    model: str | None = None
+    """The model for requests that name none; unset: the recommended one."""
     keep_days: Span | None = None
     """Scenes, jobs and maps older than this are removed; unset keeps them."""
     quota: Count | None = None

@@ -174,6 +174,7 @@ def running(data: Path, bundles: Path, *, worker: bool = False, **settings: obje
         **os.environ,
         "GEOUNET_SERVICE_DISK_RESERVE": "0",
         "GEOUNET_SERVICE_DEVICE": "cpu",
+        "GEOUNET_SERVICE_MODEL": "toy",
         "GEOUNET_SERVICE_LEASE_SECONDS": "5",
         **{f"GEOUNET_SERVICE_{k.upper()}": str(v) for k, v in settings.items()},
     }

@@ -40,7 +40,7 @@ def keys(store: Store) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def app(store: Store, bundles: Path) -> Iterator[TestClient]:
-    settings = ApiSettings(data=store.root, bundles=bundles, disk_reserve=0, require_keys=True)
+    settings = ApiSettings(data=store.root, bundles=bundles, disk_reserve=0, require_keys=True, model="toy")
     with TestClient(create_app(settings), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 
