@@ -1,7 +1,7 @@
 """What routes ask for: the service's parts, and who is calling."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
@@ -61,8 +61,8 @@ class Caller:
         return self.everyone or thing.owner == self.owner
 
 
-def parts(request: Request) -> Parts:
-    """The application's parts."""
+async def parts(request: Request) -> Parts:
+    """The application's parts. Dependencies are coroutines: plain functions would each wait for a thread."""
     found: Parts = request.app.state.parts
     return found
 
@@ -73,7 +73,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key; only where the s
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, in a header of its own.")
 
 
-def identify(
+async def identify(
     request: Request,
     parts: PartsDep,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
@@ -91,8 +91,8 @@ def identify(
     return Caller(key.id, key.scopes, key.share, key.max_open_jobs)
 
 
-def _with(scope: Scope) -> Callable[[Caller], Caller]:
-    def check(caller: Annotated[Caller, Depends(identify)]) -> Caller:
+def _with(scope: Scope) -> Callable[[Caller], Awaitable[Caller]]:
+    async def check(caller: Annotated[Caller, Depends(identify)]) -> Caller:
         if scope not in caller.scopes and Scope.ADMIN not in caller.scopes:
             raise ForbiddenError(f"this key has no scope '{scope}': ask the operator for one that has")
         return caller

@@ -163,7 +163,8 @@ def tile_getter(client: httpx2.Client, map_id: str) -> Callable[[], httpx2.Respo
     rng = np.random.default_rng(3)
 
     def get() -> httpx2.Response:
-        lon, lat = west + (east - west) * rng.random(), south + (north - south) * rng.random()
+        across, up = 0.1 + 0.8 * rng.random(2)  # the corners of the bounds lie outside a tilted map
+        lon, lat = west + (east - west) * across, south + (north - south) * up
         x = int((lon + 180) / 360 * 2**z)
         y = int((1 - np.arcsinh(np.tan(np.radians(lat))) / np.pi) / 2 * 2**z)
         return client.get(f"/maps/{map_id}/tiles/{z}/{x}/{y}.png")
