@@ -19,7 +19,8 @@ from geounet.preview import write_preview
 from geounet.thumbnail import Thumbnail, as_rgb
 from geounet.workplace import SUMMARY, Workplace
 from tiles.errors import OutputError
-from tiles.polygons import polygonise
+from tiles.georef import Georef
+from tiles.polygons import default_generalisation, polygonise
 from tiles.raster import class_areas, write_rasters
 from tiles.scene import Scene
 from tiles.spool import Spool
@@ -67,11 +68,11 @@ def write_map(
             write_rasters(spool, georef, legend, folder)
             areas = class_areas(spool, georef, legend)
         with watch.time("polygons"):
-            polygons = polygonise(
-                spool.strips(), georef, legend, min_area_m2=options.min_area_m2, simplify_px=options.simplify_px
-            )
+            min_area, simplify = generalisation(georef, options)
+            polygons = polygonise(spool.strips(), georef, legend, min_area_m2=min_area, simplify_px=simplify)
             write_vectors(polygons, folder, options.formats, georef, legend)
         summary = _summary(spool, scene, bundle, about, areas)
+        summary["polygons"] = {"min_area_m2": round(min_area, 3), "simplify_px": simplify}
         _write_json(folder / SUMMARY, summary)
         with watch.time("preview"):
             _write_preview(place, spool, bundle, summary, folder)
@@ -81,6 +82,15 @@ def write_map(
             f"{folder}: cannot be written: {error.strerror or error}; make room and give the same command to go on"
         ) from error
     return summary
+
+
+def generalisation(georef: Georef, options: "Options") -> tuple[float, float]:
+    """Mapping unit in square metres and tolerance in pixels: what was asked for, else what suits the map's scale."""
+    usual_area, usual_tolerance = default_generalisation(georef)
+    return (
+        usual_area if options.min_area_m2 is None else options.min_area_m2,
+        usual_tolerance if options.simplify_px is None else options.simplify_px,
+    )
 
 
 def _summary(

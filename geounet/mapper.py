@@ -52,10 +52,10 @@ class MapMaker:
 
             scene = cut_area(scene, task["options"]["area"], out.parent / "area.tif", options.assume_crs)
         report = _Throttled(say)
-        map_scene(scene, ModelBundle.load(task["model"]), out, options, on_progress=report, engines=self._shelf)
-        keep_polygons_few(
-            out, options.formats, task["max_polygons"], options.min_area_m2 or 0.0, options.simplify_px or 0.0
-        )
+        bundle = ModelBundle.load(task["model"])
+        found = map_scene(scene, bundle, out, options, on_progress=report, engines=self._shelf)
+        made = found.summary["polygons"]
+        keep_polygons_few(out, options.formats, task["max_polygons"], made["min_area_m2"], made["simplify_px"])
 
 
 def options_of(task: Mapping[str, Any]) -> "Options":

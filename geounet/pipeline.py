@@ -29,14 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Everything a user may choose about one map; the defaults are the recommended map."""
+    """Everything a user may choose about one map; the defaults are the recommended map.
+
+    `min_area_m2` and `simplify_px` of None generalise polygons for the map's own scale (docs/polygons.md); 0 and 0
+    give polygons that are exactly the class raster. The rasters are never generalised.
+    """
 
     bands: Mapping[str, int] | None = None
     assume_crs: str | None = None
     stretch: str | None = None
     force: bool = False
-    min_area_m2: float = 0.0
-    simplify_px: float = 0.0
+    min_area_m2: float | None = None
+    simplify_px: float | None = None
     formats: tuple[str, ...] = ("gpkg", "geojson")
     probabilities: bool = False
     chip_size: int | None = None

@@ -30,9 +30,21 @@ Stretch = Annotated[
 AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a file that has none: EPSG:32613.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Go on where resolution or values do not fit the model.")]
 MinArea = Annotated[
-    float, typer.Option(help="Smallest polygon in square metres; smaller ones join a neighbour.", min=0)
+    float | None,
+    typer.Option(
+        help="Smallest polygon in square metres; smaller ones join a neighbour. 0: none do.",
+        min=0,
+        show_default="16 pixels",
+    ),
 ]
-Simplify = Annotated[float, typer.Option(help="Tolerance in pixels by which polygon borders may be simplified.", min=0)]
+Simplify = Annotated[
+    float | None,
+    typer.Option(
+        help="Tolerance in pixels by which polygon borders may be simplified. 0: they follow the pixels.",
+        min=0,
+        show_default="1.25",
+    ),
+]
 Formats = Annotated[str, typer.Option(help="Polygon files: any of gpkg,geojson,geojsonl,fgb,parquet.")]
 Probabilities = Annotated[bool, typer.Option("--probabilities", help="Also write probabilities.tif, a band a class.")]
 ChipSize = Annotated[int | None, typer.Option(help="Pixels a chip side.", show_default="auto", min=32)]
@@ -65,8 +77,8 @@ def predict(
     stretch: Stretch = None,
     assume_crs: AssumeCrs = None,
     force: Force = False,
-    min_area: MinArea = 0.0,
-    simplify: Simplify = 0.0,
+    min_area: MinArea = None,
+    simplify: Simplify = None,
     formats: Formats = "gpkg,geojson",
     probabilities: Probabilities = False,
     chip_size: ChipSize = None,
@@ -112,8 +124,8 @@ def batch(
     stretch: Stretch = None,
     assume_crs: AssumeCrs = None,
     force: Force = False,
-    min_area: MinArea = 0.0,
-    simplify: Simplify = 0.0,
+    min_area: MinArea = None,
+    simplify: Simplify = None,
     formats: Formats = "gpkg,geojson",
     probabilities: Probabilities = False,
     chip_size: ChipSize = None,

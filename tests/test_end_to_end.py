@@ -30,7 +30,7 @@ def scene(data_folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def naip(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("naip") / "map"
-    predict(scene, out)
+    predict(scene, out, "--min-area", "0", "--simplify", "0")
     return out
 
 

@@ -18,8 +18,10 @@ from geounet.pipeline import Options, Progress, map_scene
 from geounet.workplace import partial_of
 from tiles.errors import OutputError, SceneError
 
-OPTIONS = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32")
-"""Small chips, so that a small scene has many rows of them."""
+OPTIONS = Options(
+    chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32", min_area_m2=0.0, simplify_px=0.0
+)
+"""Small chips, so that a small scene has many rows of them; polygons as exact as the raster."""
 
 MakeScene = Callable[..., Path]
 
@@ -97,6 +99,20 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     again = map_scene(scene, bundle, tmp_path / "cut", OPTIONS)
     assert again.summary == whole.summary
     assert same_but_for_the_run(again.folder, whole.folder)
+
+
+def test_polygons_are_generalised_for_the_maps_scale_unless_asked_otherwise(
+    bundle: ModelBundle, scene: Path, tmp_path: Path
+) -> None:
+    exact = map_scene(scene, bundle, tmp_path / "exact", OPTIONS)
+    usual = map_scene(scene, bundle, tmp_path / "usual", replace(OPTIONS, min_area_m2=None, simplify_px=None))
+    assert exact.summary["polygons"] == {"min_area_m2": 0.0, "simplify_px": 0.0}
+    assert usual.summary["polygons"]["min_area_m2"] == pytest.approx(16 * 0.36, rel=0.01)
+    assert usual.summary["polygons"]["simplify_px"] > 0
+    few, many = (pyogrio.read_info(m.folder / "polygons.gpkg", layer="landcover")["features"] for m in (usual, exact))
+    assert 0 < few < many
+    assert (usual.folder / "classes.tif").read_bytes() == (exact.folder / "classes.tif").read_bytes()
+    assert usual.summary["classes"] == exact.summary["classes"]
 
 
 def test_a_finished_map_is_not_made_again(bundle: ModelBundle, scene: Path, tmp_path: Path) -> None:
