@@ -25,6 +25,8 @@ from geounet.train.split import Place, split_by_block
 
 Codes = npt.NDArray[np.uint8]
 METRES_A_DEGREE = 111_320.0
+FRESH = ("imagenet", "scratch")
+"""Values of `init` that know none of the classes yet."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,16 @@ def load_data(config: TrainConfig, folder: Path) -> DataSet:
         except TrainingError as error:
             raise TrainingError(f"source '{source.name}', classes: {error}") from error
     data = DataSet(codes, tuple(_load_source(s, config, codes, folder) for s in config.source))
-    _check_classes(data)
+    _check_classes(data, from_bundle=config.init not in FRESH)
     return data
 
 
-def _check_classes(data: DataSet) -> None:
+def _check_classes(data: DataSet, *, from_bundle: bool) -> None:
+    """A few corrections need not hold every class that a bundle knows already."""
     if not any(source.train for source in data.sources):
         raise TrainingError("no source has a training image: check the splits")
+    if from_bundle:
+        return
     for name, pixels in zip(data.codes.names, data.train_pixels().tolist(), strict=True):
         if pixels == 0:
             raise TrainingError(

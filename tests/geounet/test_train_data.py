@@ -125,6 +125,12 @@ def test_mistakes_are_told_before_the_first_step(folder: Path, spoil: Spoil, tol
     assert "\n" not in str(caught.value)
 
 
+def test_corrections_of_a_bundle_need_not_hold_every_class(folder: Path) -> None:
+    no_water(folder)
+    config = config_of().model_copy(update={"init": "overhead-rgb"})
+    assert load_data(config, folder).train_pixels().tolist()[2] == 0
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
