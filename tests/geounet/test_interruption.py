@@ -68,7 +68,7 @@ def test_ctrl_c_leaves_something_that_resumes(bundle: ModelBundle, make_scene: M
     scene = make_scene(tmp_path / "scene.tif", rows=2000, cols=500)
     command = [sys.executable, "-m", "geounet", "predict", str(scene), "-m", str(bundle.folder), "-o", "map"]
     command += ["--chip-size", "64", "--overlap", "16", "--engine", "torch", "--precision", "f32"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c)
     journal, until = tmp_path / "map.partial" / "journal.jsonl", monotonic() + 60
     while not (journal.exists() and journal.read_text().count("\n") > 2) and monotonic() < until:
         sleep(0.02)
@@ -81,6 +81,11 @@ def test_ctrl_c_leaves_something_that_resumes(bundle: ModelBundle, make_scene: M
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     whole = map_scene(scene, bundle, tmp_path / "whole", OPTIONS)
     assert (whole.folder / "classes.tif").read_bytes() == (tmp_path / "map" / "classes.tif").read_bytes()
+
+
+def _hear_ctrl_c() -> None:
+    """A shell that started the tests in the background made them, and so their children, deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_scene_that_kills_the_process_costs_only_itself(
