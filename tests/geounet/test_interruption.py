@@ -65,7 +65,7 @@ def test_kill_9_at_random_moments_until_it_gets_through(
 
 
 def test_ctrl_c_leaves_something_that_resumes(bundle: ModelBundle, make_scene: MakeScene, tmp_path: Path) -> None:
-    scene = make_scene(tmp_path / "scene.tif", rows=2000, cols=500)
+    scene = make_scene(tmp_path / "scene.tif", rows=1000, cols=400)
     command = [sys.executable, "-m", "geounet", "predict", str(scene), "-m", str(bundle.folder), "-o", "map"]
     command += ["--chip-size", "64", "--overlap", "16", "--engine", "torch", "--precision", "f32"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_ctrl_c)
