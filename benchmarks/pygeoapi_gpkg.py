@@ -36,7 +36,8 @@ class GpkgProvider(BaseProvider):  # type: ignore[misc]
         box = None
         count = self._count
         if len(bbox):
-            box = self._to_lonlat.transform_bounds(*[float(v) for v in bbox], direction="INVERSE")
+            west, south, east, north = (float(v) for v in bbox)
+            box = self._to_lonlat.transform_bounds(west, south, east, north, direction="INVERSE")
             count = len(
                 pyogrio.raw.read(self.data, layer=LAYER, bbox=box, columns=[], read_geometry=False, return_fids=True)[1]
             )
