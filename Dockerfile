@@ -1,8 +1,10 @@
 # syntax=docker/dockerfile:1
-# The service in a container: `docker build -t geounet .`, `docker run -p 8000:8000 -v maps:/data geounet`.
+# The service in a container. It listens to others, so it wants an API key before it starts:
+#   docker build -t geounet .
+#   docker run --rm -v maps:/data geounet geounet keys new me --data /data
+#   docker run -p 8000:8000 -v maps:/data geounet
 #
-# TORCH_PIP_ARGS picks the torch variant, for example an index that serves CPU-only wheels of torch AND torchvision:
-#   docker build --build-arg TORCH_PIP_ARGS="--index-url https://..." -t geounet:cpu .
+# TORCH_PIP_ARGS picks the torch variant: pip options that choose where the wheels of torch AND torchvision come from.
 # Both must come from one place; a CPU-only torch beside a CUDA torchvision does not import.
 ARG PYTHON=3.12
 

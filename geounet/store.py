@@ -1,10 +1,10 @@
-"""What the service keeps on disk: uploaded scenes and finished maps.
+"""What the service keeps on disk, below its data folder: uploaded scenes and finished maps.
 
-    DATA/geounet.sqlite3        records; `geounet.database`
-    DATA/incoming/ID.part       an upload on its way in, locked by the process that writes it
-    DATA/scenes/ID/scene.tif    one folder an upload, so that no file beside it is ever taken for a part of it
-    DATA/work/ID/               where a job works; what an interrupted one left is gone on from
-    DATA/maps/ID/               a finished map, moved here in one step
+    geounet.sqlite3        records; `geounet.database`
+    incoming/ID.part       an upload on its way in, locked by the process that writes it
+    scenes/ID/scene.tif    one folder an upload, so that no file beside it is ever taken for a part of it
+    work/ID/               where a job works; what an interrupted one left is gone on from
+    maps/ID/               a finished map, moved here in one step
 
 All names in paths are made here; none comes from a request.
 """
