@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from geounet.engines import Prepare
 from tiles.chips import Chip
+from tiles.errors import OutputError
 
 MAX_SIDE = 1000
 """Longest side of the picture in pixels."""
@@ -46,11 +47,16 @@ class Thumbnail:
         self.valid[row : row + height, col : col + width] = valid
 
     def save(self, path: Path) -> None:
-        """Keep what is there for a run that goes on later."""
+        """Keep what is there for a run that goes on later. Raises OutputError where the disk does not take it."""
         part = path.with_name(path.name + ".part")
-        with part.open("wb") as file:
-            np.savez(file, pixels=self.pixels, valid=self.valid)
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                np.savez(file, pixels=self.pixels, valid=self.valid)
+            part.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written: {error.strerror or error}; make room and give the same command to go on"
+            ) from error
 
     def load(self, path: Path) -> None:
         """Take over what an interrupted run has kept, if anything."""

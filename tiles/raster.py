@@ -7,11 +7,11 @@ from xml.sax.saxutils import escape
 import numpy as np
 import rasterio
 import rasterio.shutil
-from rasterio.errors import RasterioError
 
 from tiles.errors import OutputError
 from tiles.georef import Georef
 from tiles.legend import NODATA, Legend
+from tiles.source import GDAL_ERRORS
 from tiles.spool import Spool
 
 LEGEND_TAG = "LEGEND"
@@ -47,8 +47,10 @@ def _write_cog(spool: Spool, layer: str, georef: Georef, legend: Legend, target:
                 bigtiff="IF_SAFER",
                 overview_resampling="MODE" if layer == "classes" else "AVERAGE",
             )
-    except (RasterioError, OSError) as error:
-        raise OutputError(f"{target}: cannot be written: {error}") from error
+    except (*GDAL_ERRORS, OSError) as error:
+        raise OutputError(
+            f"{target}: cannot be written: {error}; is the disk full? Make room and give the same command to go on"
+        ) from error
     finally:
         vrt.unlink(missing_ok=True)
     return target

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -81,6 +82,27 @@ def test_ctrl_c_leaves_something_that_resumes(bundle: ModelBundle, make_scene: M
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     whole = map_scene(scene, bundle, tmp_path / "whole", OPTIONS)
     assert (whole.folder / "classes.tif").read_bytes() == (tmp_path / "map" / "classes.tif").read_bytes()
+
+
+@pytest.mark.parametrize("most", [1_000, 20_000])
+def test_a_file_that_cannot_grow_is_one_line_and_resumes(
+    bundle: ModelBundle, make_scene: MakeScene, tmp_path: Path, most: int
+) -> None:
+    """Stands for a full disk: every write beyond `most` bytes of a file fails, in the spool or in the finish pass."""
+    scene = make_scene(tmp_path / "scene.tif", rows=120, cols=150)
+    command = [sys.executable, "-m", "geounet", "predict", str(scene), "-m", str(bundle.folder), "-o", "map"]
+    command += ["--chip-size", "64", "--overlap", "16", "--engine", "torch", "--precision", "f32"]
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+    stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=small_files)
+    assert stopped.returncode in (3, 4), stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert "cannot" in stopped.stderr
+    assert not (tmp_path / "map").exists()
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "map" / "classes.tif").exists()
 
 
 def _hear_ctrl_c() -> None:
