@@ -32,6 +32,7 @@ from affine import Affine
 from pyproj import Transformer
 from scipy.ndimage import uniform_filter
 
+from geounet.feature_texts import write_feature_texts
 from geounet.jobs import JobRequest, worker_name
 from geounet.settings import ServiceSettings
 from geounet.store import Share, Store
@@ -95,6 +96,7 @@ def make_map(folder: Path, side: int) -> None:
     grid = {"crs": "EPSG:32616", "transform": list(transform)[:6], "rows": side, "columns": side}
     shares = [{"value": c.value, "name": c.name, "area_m2": 1.0, "share": 0.2} for c in LEGEND.classes]
     (folder / "summary.json").write_text(json.dumps({"scene": "noise.tif", "grid": grid, "classes": shares}))
+    write_feature_texts(folder)
 
 
 def put(store: Store, made: Path) -> str:

@@ -21,17 +21,21 @@ import numpy.typing as npt
 import shapely
 from pyproj import CRS, Transformer
 
+from geounet.crs_uri import CRS84
 from geounet.errors import GeounetError
 from geounet.geometry_out import Bounds, BoxPart, Carrier, SearchBox, read_geometries
 from geounet.service_errors import NotFoundError
 
 Ids = npt.NDArray[np.int64]
 
+TEXTS_FILE = "features.sqlite3"
+"""Beside the GeoPackage of a map that the service made; `geounet.feature_texts`."""
 TABLE = "landcover"
 RTREE = "rtree_landcover_geom"
 BATCH = 1000
 """Features that are in memory at once while a page is sent."""
 _CACHED_IDS = 8_000_000
+_MAPPED_BYTES = 2_000_000_000  # of address space: what is read stays in the system's cache, not in ours
 _LAYERS = 32
 _PROPERTIES = ("class_id", "class_name", "area_m2", "perimeter_m", "confidence", "pixel_count")
 _PAIRS = ", ".join(f"'{name}', {name}" for name in _PROPERTIES)
@@ -69,6 +73,7 @@ class FeatureLayer:
         """`folder` is the map's. Raises GeounetError where its GeoPackage is not what it should be."""
         self.folder = folder
         self.path = folder / "polygons.gpkg"
+        self.has_texts = (folder / TEXTS_FILE).is_file()
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         self._lonlat: list[float] | None = None
@@ -116,6 +121,10 @@ class FeatureLayer:
             # Finished maps never change: without locks and checks for change, reading is all there is.
             uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
             db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+            db.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+            if self.has_texts:
+                texts = (self.folder / TEXTS_FILE).resolve().as_uri()
+                db.execute("ATTACH ? AS texts", (f"{texts}?mode=ro&immutable=1",))
         try:
             yield db
         finally:
@@ -155,24 +164,26 @@ class FeatureLayer:
                 return np.sort(np.fromiter((row[0] for row in db.execute(sql, values)), np.int64))
         found = [np.empty(0, np.int64)]
         for part in wanted.box.parts:
-            ids, sure = self._touching(part, wanted)
-            found += [ids[sure], self._really(np.sort(ids[~sure]), part.polygon)]
+            sure, near = self._touching(part, wanted)
+            found += [sure, self._really(near, part.polygon)]
         return np.unique(np.concatenate(found))
 
-    def _touching(self, part: BoxPart, wanted: Filter) -> tuple[Ids, npt.NDArray[np.bool_]]:
-        """Ids whose envelope touches the box, and whether each surely lies inside."""
+    def _touching(self, part: BoxPart, wanted: Filter) -> tuple[Ids, Ids]:
+        """Ids of the features that surely touch the box, and of those whose envelope does; both ascending."""
         x0, y0, x1, y1 = part.outer
         left, bottom, right, top = part.inner
+        near = self._ids_where("r.maxx >= ? AND r.minx <= ? AND r.maxy >= ? AND r.miny <= ?", (x0, x1, y0, y1), wanted)
+        inside = "r.minx >= ? AND r.maxx <= ? AND r.miny >= ? AND r.maxy <= ?"
+        sure = self._ids_where(inside, (left, right, bottom, top), wanted)
+        return sure, np.setdiff1d(near, sure, assume_unique=True)
+
+    def _ids_where(self, condition: str, values: Bounds, wanted: Filter) -> Ids:
+        """Ids by a condition on the R-tree, ascending. SQLite strings them together: a row each takes far longer."""
         table = f" JOIN {TABLE} t ON t.fid = r.id" if wanted.classes or wanted.min_area is not None else ""
-        sql, values = _conditions(
-            f"SELECT r.id, r.minx >= ? AND r.maxx <= ? AND r.miny >= ? AND r.maxy <= ? FROM {RTREE} r{table}"
-            " WHERE r.maxx >= ? AND r.minx <= ? AND r.maxy >= ? AND r.miny <= ?",
-            wanted,
-        )
+        sql, more = _conditions(f"SELECT group_concat(r.id) FROM {RTREE} r{table} WHERE {condition}", wanted)
         with self._connection() as db:
-            rows = db.execute(sql, (left, right, bottom, top, x0, x1, y0, y1, *values)).fetchall()
-        pairs = np.array(rows, np.int64).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1] == 1
+            found = db.execute(sql, (*values, *more)).fetchone()[0]
+        return np.sort(np.array(found.split(","), np.int64)) if found else np.empty(0, np.int64)
 
     def _really(self, candidates: Ids, polygon: shapely.Geometry) -> Ids:
         """Those whose geometry, not only its box, touches `polygon`."""
@@ -187,26 +198,37 @@ class FeatureLayer:
         return np.concatenate(kept)
 
     def _rows(self, db: sqlite3.Connection, ids: Ids, columns: str = _COLUMNS) -> list[tuple[Any, ...]]:
-        if len(ids) > 1 and len(ids) == ids[-1] - ids[0] + 1:
-            return db.execute(
-                f"SELECT {columns} FROM {TABLE} WHERE fid BETWEEN ? AND ?", (int(ids[0]), int(ids[-1]))
-            ).fetchall()
-        return db.execute(
-            f"SELECT {columns} FROM json_each(?) j CROSS JOIN {TABLE} ON fid = j.value", (json.dumps(ids.tolist()),)
-        ).fetchall()
+        return db.execute(*_selected(TABLE, columns, ids)).fetchall()
 
     # -- the features themselves ----------------------------------------------------------------------------------
 
     def geojson(self, ids: Ids, carrier: Carrier, clip: SearchBox | None = None) -> Iterator[bytes]:
         """The features as GeoJSON text, comma-separated, in batches; with `clip`, what lies in the box."""
+        ready = self.has_texts and clip is None and carrier.target.uri == CRS84
         first = True
         for start in range(0, len(ids), BATCH):
-            with self._connection() as db:
-                rows = self._rows(db, ids[start : start + BATCH])
-            text = ",".join(_features(rows, carrier, clip))
+            batch = ids[start : start + BATCH]
+            text = self._ready(batch) if ready else ",".join(text for _, text in self.texts(batch, carrier, clip))
             if text:
                 yield (text if first else "," + text).encode()
                 first = False
+
+    def texts(self, ids: Ids, carrier: Carrier, clip: SearchBox | None = None) -> Iterator[tuple[int, str]]:
+        """(id, GeoJSON text) of features, made from the GeoPackage; nothing for one that `clip` leaves nothing of."""
+        with self._connection() as db:
+            rows = self._rows(db, ids)
+        geometries = read_geometries([row[1] for row in rows])
+        if clip is not None:
+            geometries = clip.cut(geometries)
+        for row, geometry in zip(rows, carrier.to_geojson(geometries), strict=True):
+            if geometry is not None:
+                yield row[0], f'{{"type":"Feature","id":{row[0]},"geometry":{geometry},"properties":{row[2]}}}'
+
+    def _ready(self, ids: Ids) -> str:
+        """The texts that `geounet.feature_texts` has put down, comma-separated."""
+        rows, values = _selected("texts.features", "text", ids)
+        with self._connection() as db:
+            return db.execute(f"SELECT group_concat(text) FROM ({rows})", values).fetchone()[0] or ""
 
     def one(self, fid: int, carrier: Carrier) -> bytes:
         """One feature as GeoJSON text. Raises NotFoundError."""
@@ -278,13 +300,12 @@ def _conditions(sql: str, wanted: Filter) -> tuple[str, list[Any]]:
     return sql, values
 
 
-def _features(rows: list[tuple[Any, ...]], carrier: Carrier, clip: SearchBox | None) -> Iterator[str]:
-    geometries = read_geometries([row[1] for row in rows])
-    if clip is not None:
-        geometries = clip.cut(geometries)
-    for row, geometry in zip(rows, carrier.to_geojson(geometries), strict=True):
-        if geometry is not None:
-            yield f'{{"type":"Feature","id":{row[0]},"geometry":{geometry},"properties":{row[2]}}}'
+def _selected(table: str, columns: str, ids: Ids) -> tuple[str, tuple[Any, ...]]:
+    """The query for rows by ascending ids, in that order, and what to bind."""
+    if len(ids) > 1 and len(ids) == ids[-1] - ids[0] + 1:
+        return f"SELECT {columns} FROM {table} WHERE fid BETWEEN ? AND ? ORDER BY fid", (int(ids[0]), int(ids[-1]))
+    listed = json.dumps(ids.tolist())
+    return f"SELECT {columns} FROM json_each(?) j CROSS JOIN {table} ON fid = j.value ORDER BY j.key", (listed,)
 
 
 def count_of(path: Path) -> int:

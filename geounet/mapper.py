@@ -39,6 +39,7 @@ class MapMaker:
         Raises whatever `map_scene` raises.
         """
         from geounet.bundle import ModelBundle
+        from geounet.feature_texts import write_feature_texts
         from geounet.pipeline import EngineShelf, map_scene
         from geounet.polygon_cap import keep_polygons_few
 
@@ -56,6 +57,7 @@ class MapMaker:
         found = map_scene(scene, bundle, out, options, on_progress=report, engines=self._shelf)
         made = found.summary["polygons"]
         keep_polygons_few(out, options.formats, task["max_polygons"], made["min_area_m2"], made["simplify_px"])
+        write_feature_texts(out)
 
 
 def options_of(task: Mapping[str, Any]) -> "Options":

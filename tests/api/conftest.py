@@ -20,6 +20,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
+from geounet.feature_texts import write_feature_texts
 from geounet.settings import ServiceSettings
 from geounet.store import Share, Store
 from tiles.georef import Georef
@@ -109,6 +110,7 @@ def write_map(folder: Path, georef: Georef = GEOREF, seed: int = 0) -> None:
         "classes": [{"value": c.value, "name": c.name, "area_m2": 1.0, "share": 0.3} for c in LEGEND.classes],
     }
     (folder / "summary.json").write_text(json.dumps(summary))
+    write_feature_texts(folder)
 
 
 def add_map(store: Store, owner: str | None = None, georef: Georef = GEOREF, seed: int = 0) -> str:
