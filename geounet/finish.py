@@ -3,11 +3,13 @@
 import json
 import platform
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -62,26 +64,58 @@ def write_map(
     Raises OutputError where the disk does not take them; the spool stays, so the same command goes on.
     """
     folder = place.fresh_map_folder()
-    georef, legend = scene.georef, bundle.legend
+    finish = _Finish(place, spool, scene, bundle, options, about, watch, folder)
     try:
-        with watch.time("rasters"):
-            write_rasters(spool, georef, legend, folder)
-            areas = class_areas(spool, georef, legend)
-        with watch.time("polygons"):
-            min_area, simplify = generalisation(georef, options)
-            polygons = polygonise(spool.strips(), georef, legend, min_area_m2=min_area, simplify_px=simplify)
-            write_vectors(polygons, folder, options.formats, georef, legend)
-        summary = _summary(spool, scene, bundle, about, areas)
-        summary["polygons"] = {"min_area_m2": round(min_area, 3), "simplify_px": simplify}
-        _write_json(folder / SUMMARY, summary)
-        with watch.time("preview"):
-            _write_preview(place, spool, bundle, summary, folder)
+        with ThreadPoolExecutor(1, "geounet-rasters") as beside:
+            rasters = beside.submit(finish.rasters)
+            try:
+                finish.polygons()
+            except BaseException:
+                finish.stopped.set()  # leaving this block waits for the raster in work
+                raise
+            summary = rasters.result()
         _write_json(folder / "run.json", _run(spool, about, watch))
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written: {error.strerror or error}; make room and give the same command to go on"
         ) from error
     return summary
+
+
+@dataclass(frozen=True)
+class _Finish:
+    """The two halves of the finish pass: each keeps about one core busy, neither needs the other."""
+
+    place: Workplace
+    spool: Spool
+    scene: Scene
+    bundle: ModelBundle
+    options: "Options"
+    about: dict[str, Any]
+    watch: Stopwatch
+    folder: Path
+    stopped: Event = field(default_factory=Event)
+
+    def polygons(self) -> None:
+        georef, legend = self.scene.georef, self.bundle.legend
+        with self.watch.time("polygons"):
+            min_area, simplify = generalisation(georef, self.options)
+            made = polygonise(self.spool.strips(), georef, legend, min_area_m2=min_area, simplify_px=simplify)
+            write_vectors(made, self.folder, self.options.formats, georef, legend)
+
+    def rasters(self) -> dict[str, Any]:
+        """Rasters, and what is counted from them: summary and preview."""
+        georef, legend = self.scene.georef, self.bundle.legend
+        with self.watch.time("rasters"):
+            write_rasters(self.spool, georef, legend, self.folder, lambda: not self.stopped.is_set())
+            areas = class_areas(self.spool, georef, legend)
+        summary = _summary(self.spool, self.scene, self.bundle, self.about, areas)
+        min_area, simplify = generalisation(georef, self.options)
+        summary["polygons"] = {"min_area_m2": round(min_area, 3), "simplify_px": simplify}
+        _write_json(self.folder / SUMMARY, summary)
+        with self.watch.time("preview"):
+            _write_preview(self.place, self.spool, self.bundle, summary, self.folder)
+        return summary
 
 
 def generalisation(georef: Georef, options: "Options") -> tuple[float, float]:
@@ -150,17 +184,9 @@ def seam_record(spool: Spool, bundle: ModelBundle) -> dict[str, Any]:
 def _write_preview(place: Workplace, spool: Spool, bundle: ModelBundle, summary: dict[str, Any], folder: Path) -> None:
     picture = Thumbnail((spool.rows, spool.width), len(bundle.bands))
     picture.load(place.thumbnail)
-    step = picture.step
-    rows = np.concatenate(
-        [classes[-top % step :: step, ::step] for top, (classes, _) in zip(_tops(spool), spool.strips(), strict=True)]
-    )
     shares = {c["name"]: c["share"] for c in summary["classes"]}
     rgb = as_rgb(picture.pixels, bundle.bands)
-    write_preview(folder / "preview.png", rgb, picture.valid, rows, bundle.legend, shares)
-
-
-def _tops(spool: Spool, height: int = 512) -> range:
-    return range(0, spool.rows, height)
+    write_preview(folder / "preview.png", rgb, picture.valid, spool.thinned(picture.step), bundle.legend, shares)
 
 
 def _run(spool: Spool, about: dict[str, Any], watch: Stopwatch) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def write_preview(
     second = (2 * _GAP + size[0], _GAP) if side_by_side else (_GAP, 2 * _GAP + size[1])
     sheet.paste(panels[1], second)
     _draw_legend(ImageDraw.Draw(sheet), entries, height - _GAP - _LINE * len(entries))
-    sheet.save(path, optimize=True)
+    sheet.save(path)
 
 
 def colourise(classes: npt.NDArray[np.uint8], legend: Legend) -> npt.NDArray[np.uint8]:

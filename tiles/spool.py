@@ -146,13 +146,19 @@ class Spool:
             ) from error
         self._stand_at(self.block, rows, audit)
 
+    def read_layer(self, layer: str, top: int, height: int) -> Bytes:
+        """Rows of `classes` or `confidence` of a full spool, uint8 (height, width)."""
+        pixels = np.fromfile(self.path(layer), np.uint8, height * self.width, offset=top * self.width)
+        return pixels.reshape(height, self.width)
+
     def read(self, top: int, height: int) -> tuple[Bytes, Bytes]:
         """Classes and confidence, uint8 (height, width), of a full spool."""
-        classes, confidence = (
-            np.fromfile(self.path(name), np.uint8, height * self.width, offset=top * self.width)
-            for name in ("classes", "confidence")
-        )
-        return classes.reshape(height, self.width), confidence.reshape(height, self.width)
+        return self.read_layer("classes", top, height), self.read_layer("confidence", top, height)
+
+    def thinned(self, step: int) -> Bytes:
+        """Every `step`-th class of every `step`-th row of a full spool."""
+        rows = [self.read_layer("classes", top, 1)[:, ::step] for top in range(0, self.rows, step)]
+        return np.concatenate(rows)
 
     def strips(self, height: int = 512) -> Iterator[tuple[Bytes, Bytes]]:
         """All rows of a full spool in order, `height` at a time, as (classes, confidence)."""

@@ -54,6 +54,28 @@ def test_every_raster_is_a_valid_cog_on_the_grid_with_the_spools_pixels(spool: S
         assert (source.read(1) == confidence).all()
 
 
+def test_overviews_hold_the_most_frequent_class_and_the_mean_confidence(spool: Spool, tmp_path: Path) -> None:
+    paths = write_rasters(spool, GEOREF, LEGEND, tmp_path)
+    classes, confidence = spool.read(0, 700)
+    with rasterio.open(paths["classes"], overview_level=0) as source:
+        assert source.shape == (350, 450)
+        assert (source.read(1) == classes[::2, ::2]).all()  # the fixture's patches are 20 pixels wide
+    quads = np.where(confidence == NODATA, np.nan, confidence).reshape(350, 2, 450, 2)
+    empty = np.asarray(np.isnan(quads).all(axis=(1, 3)))
+    means = np.floor(np.nanmean(np.where(empty[:, None, :, None], 0, quads), axis=(1, 3)) + 0.5)
+    with rasterio.open(paths["confidence"], overview_level=0) as source:
+        assert (source.read(1) == np.where(empty, NODATA, means)).all()
+    assert {p.name for p in spool.folder.iterdir()} == {
+        *("classes.u8", "confidence.u8", "probabilities.u8", "journal.jsonl")
+    }
+
+
+def test_nothing_more_is_written_once_it_is_not_wanted(spool: Spool, tmp_path: Path) -> None:
+    answers = iter([True, False, False])
+    assert list(write_rasters(spool, GEOREF, LEGEND, tmp_path, lambda: next(answers))) == ["classes"]
+    assert not (tmp_path / "confidence.tif").exists()
+
+
 def test_the_class_raster_carries_colours_names_and_legend(spool: Spool, tmp_path: Path) -> None:
     path = write_rasters(spool, GEOREF, LEGEND, tmp_path)["classes"]
     with rasterio.open(path) as source:

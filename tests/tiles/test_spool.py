@@ -86,6 +86,14 @@ def test_gives_the_rows_back_in_strips_of_any_height(tmp_path: Path) -> None:
     assert (np.concatenate([c for _, c in parts]) == strip.confidence).all()
 
 
+def test_gives_every_nth_class_of_every_nth_row(tmp_path: Path) -> None:
+    strip = strip_of(0, 10, 7)
+    with Spool.create(tmp_path / "s", (10, 7), {}) as spool:
+        spool.append(strip)
+        for step in (1, 3, 20):
+            assert (spool.thinned(step) == strip.classes[::step, ::step]).all()
+
+
 def test_a_strip_that_leaves_a_gap_is_refused(tmp_path: Path) -> None:
     with Spool.create(tmp_path / "s", (10, 4), {}) as spool, pytest.raises(SpoolError, match="missing"):
         spool.append(strip_of(2, 2, 4))
