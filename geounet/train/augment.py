@@ -35,6 +35,8 @@ class Augmenter:
 
     def _one(self, image: npt.NDArray[Any], rng: np.random.Generator) -> Float:
         c = self.config
+        if rng.random() >= c.share:
+            return np.asarray(np.rint(image), dtype=np.float32)
         other = self.sampler.any_image(rng).numpy() if rng.random() < c.transfer else None
         counts = np.clip(np.rint(image), 0, 255).astype(np.uint8)
         x = np.stack([np.take(t, b) for t, b in zip(tables(counts, other, c, rng), counts, strict=True)])

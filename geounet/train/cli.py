@@ -77,7 +77,9 @@ def evaluate(
     ] = None,
     data: Data = None,
     part: Annotated[str, typer.Option(help="Which part of the data: val, train, all.")] = "val",
-    tta: Annotated[bool, typer.Option("--tta", help="Average the eight turns and flips of every image.")] = False,
+    tta: Annotated[
+        str, typer.Option(help="Average several views of every chip: none, flips, d4, scales, all.")
+    ] = "none",
     raster: Annotated[
         Path | None, typer.Option(help="Score this class raster instead of a bundle.", show_default=False)
     ] = None,
@@ -114,14 +116,14 @@ def _of_raster(raster: Path, labels: Path, classes: dict[int, int] | None, model
     return evaluate_raster(raster, labels, ModelBundle.load(model).legend, classes)
 
 
-def _of_bundle(bundle: str, config: Path, data: Path, part: str, tta: bool, engine: str, device: str) -> "list[Report]":
+def _of_bundle(bundle: str, config: Path, data: Path, part: str, tta: str, engine: str, device: str) -> "list[Report]":
     from geounet.bundle import ModelBundle
     from geounet.errors import TrainingError
     from geounet.train.config import load_config
     from geounet.train.data import load_data
     from geounet.train.evaluate import Predictor, evaluate_samples
 
-    predictor = Predictor(ModelBundle.load(bundle), engine=engine, device=device, turns=tta)
+    predictor = Predictor(ModelBundle.load(bundle), engine=engine, device=device, tta=tta)
     loaded = load_data(load_config(config), data)
     reports = []
     for source in loaded.sources:

@@ -85,8 +85,13 @@ class LossConfig(_Part):
 
 
 class AugmentConfig(_Part):
-    """How training crops are varied; 0 switches a part off. Amounts are explained in `augment.py`."""
+    """How training crops are varied; 0 switches a part off. Amounts are explained in `augment.py`.
 
+    `share` of the crops have their colours varied at all; the others are the pictures as they are, so that a network
+    made robust does not forget the imagery it will mostly see.
+    """
+
+    share: Fraction = 1.0
     scale: tuple[Positive, Positive] = (0.5, 2.0)
     turn: bool = True
     gamma: Annotated[float, Field(ge=0)] = 0.6

@@ -93,7 +93,7 @@ class ImageScene:
 
 
 class Predictor:
-    """A bundle, its engine, and optionally the eight turns and flips averaged (test-time augmentation)."""
+    """A bundle and its engine; `tta` is one of `geounet.engines.TTA`."""
 
     def __init__(
         self,
@@ -102,17 +102,17 @@ class Predictor:
         engine: str = "auto",
         device: str = "auto",
         precision: str = "auto",
-        turns: bool = False,
+        tta: str = "none",
     ) -> None:
-        from geounet.engines import open_engine, resolve
+        from geounet.engines import check_tta, open_engine, resolve
 
-        self.bundle, self.turns = bundle, turns
-        self.engine: Engine = open_engine(bundle, resolve(engine, device, precision), bundle.card.chip_size)
+        self.bundle = bundle
+        spec = resolve(engine, device, precision)
+        self.engine: Engine = open_engine(bundle, spec, bundle.card.chip_size, tta=check_tta(tta))
 
     def probabilities(self, counts: npt.NDArray[np.uint8]) -> Float32:
         """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255."""
-        ways = range(8) if self.turns else range(1)
-        total = sum(_turned_back(self._stitched(_turned(counts, way)), way) for way in ways)
+        total = self._stitched(counts)
         return np.asarray(total / np.sum(total, axis=0, keepdims=True), dtype=np.float32)
 
     def _stitched(self, counts: npt.NDArray[np.uint8]) -> Float32:
@@ -123,16 +123,6 @@ class Predictor:
         strips = [s.probabilities for s in blend(scores, grid, self.bundle.legend, probabilities=True)]
         whole = np.concatenate([s for s in strips if s is not None], axis=1).astype(np.float32)
         return np.asarray(np.maximum(whole, 0.25) / 100, dtype=np.float32)  # one byte a percent: nothing is impossible
-
-
-def _turned(image: npt.NDArray[Any], way: int) -> npt.NDArray[Any]:
-    out = np.rot90(image, way % 4, axes=(1, 2))
-    return out[:, :, ::-1] if way >= 4 else out
-
-
-def _turned_back(image: npt.NDArray[Any], way: int) -> npt.NDArray[Any]:
-    out = image[:, :, ::-1] if way >= 4 else image
-    return np.rot90(out, -(way % 4), axes=(1, 2))
 
 
 @dataclass(frozen=True)

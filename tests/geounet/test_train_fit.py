@@ -193,6 +193,15 @@ def test_augmentation_switched_off_changes_nothing(data: DataSet) -> None:
     assert torch.equal(Augmenter(off, sampler, 5)(images, 7), images.round())
 
 
+def test_a_share_of_the_crops_keeps_its_colours(data: DataSet) -> None:
+    half = AugmentConfig(share=0.5, brightness=30, band_shift=10)
+    sampler = CropSampler(data, SamplingConfig(crop=32, batch=40), half, 5)
+    images = sampler.batch(7).images
+    varied = Augmenter(half, sampler, 5)(images, 7)
+    kept = [torch.equal(new, old.round()) for new, old in zip(varied, images, strict=True)]
+    assert 8 <= sum(kept) <= 32
+
+
 def test_augmented_counts_stay_on_the_scale_and_repeat(data: DataSet) -> None:
     strong = AugmentConfig(transfer=1, haze=1, blur=1, noise=1, shadow=1, dropout=1)
     sampler = CropSampler(data, SamplingConfig(crop=64, batch=4), strong, 5)
