@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,7 +165,7 @@ def _pairs(text: str | None) -> dict[int, int] | None:
 
 
 class _progress:  # noqa: N801  # used like a function
-    """A live line: step, loss, mean IoU by source, images a second, time left."""
+    """A live line: step, time left, epoch, loss, images a second, when it will be done, mean IoU by source."""
 
     def __init__(self, *, quiet: bool) -> None:
         from rich.console import Console
@@ -191,5 +192,7 @@ class _progress:  # noqa: N801  # used like a function
 
     def _on_moment(self, moment: "Moment") -> None:
         scores = " ".join(f"{n} {v:.3f}" for n, v in moment.mious.items())
-        told = f"loss {moment.loss:.3f} {moment.images_per_second:.1f} images/s" + (f" mIoU {scores}" if scores else "")
+        done_at = datetime.now() + timedelta(seconds=moment.seconds_left)
+        told = f"epoch {moment.epoch:.1f} loss {moment.loss:.3f} {moment.images_per_second:.1f} images/s "
+        told += f"done at {done_at:%H:%M}" + (f" mIoU {scores}" if scores else "")
         self.bar.update(self.task, completed=moment.step, total=moment.steps, told=told)

@@ -28,10 +28,15 @@ LOG = "log.csv"
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a run is, for whoever watches: step of steps, mean loss, last mIoU by source, rate, seconds left."""
+    """Where a run is, for whoever watches: step of steps, mean loss, last mIoU by source, rate, seconds left.
+
+    `epoch` is how often as many pixels have been drawn as the training part holds: crops overlap and sources have
+    weights, so no pixel is seen exactly once in it.
+    """
 
     step: int
     steps: int
+    epoch: float
     loss: float
     mious: dict[str, float]
     images_per_second: float
@@ -105,7 +110,7 @@ def fit(
     last = config.schedule.steps
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as loader:
         pending = [loader.submit(_load, sampler, augmenter, run.step + i) for i in range(4)]
-        watch = _Watch(run.step, last, config.sampling.batch)
+        watch = _Watch(run.step, last, config.sampling.batch, _epochs_a_step(sampler))
         while run.step < last and not _stalled(run, config.schedule):
             batch = _take(pending, loader, sampler, augmenter, run.step + 4)
             watch.add(_step(run, batch, loss, normalisation, config.schedule, device))
@@ -145,6 +150,11 @@ Loaded = tuple[Tensor, Tensor, Tensor]
 def _load(sampler: CropSampler, augmenter: Augmenter, step: int) -> Loaded:
     batch = sampler.batch(step)
     return augmenter(batch.images, step), batch.codes, batch.weights
+
+
+def _epochs_a_step(sampler: CropSampler) -> float:
+    pixels = sum(sample.pixels for source in sampler.sources for sample in source.train)
+    return sampler.sampling.batch * sampler.sampling.crop**2 / pixels
 
 
 def _take(
@@ -236,8 +246,8 @@ def write_log(path: Path, rows: list[dict[str, float]]) -> None:
 class _Watch:
     """Mean loss, rate and time left."""
 
-    def __init__(self, step: int, steps: int, batch: int) -> None:
-        self.first, self.steps, self.size = step, steps, batch
+    def __init__(self, step: int, steps: int, batch: int, epochs_a_step: float) -> None:
+        self.first, self.steps, self.size, self.epochs_a_step = step, steps, batch, epochs_a_step
         self.began, self.losses, self.recent = time.monotonic(), [0.0], 0.0
         self.losses.clear()
         self.mious: dict[str, float] = {}
@@ -258,4 +268,5 @@ class _Watch:
         done = run.step - self.first
         rate = done / max(1e-6, time.monotonic() - self.began)
         left = (self.steps - run.step) / max(rate, 1e-6)
-        return Moment(run.step, self.steps, self.recent, dict(self.mious), rate * self.size, left)
+        epoch = run.step * self.epochs_a_step
+        return Moment(run.step, self.steps, epoch, self.recent, dict(self.mious), rate * self.size, left)

@@ -70,6 +70,7 @@ def test_training_learns_what_is_there_to_learn(data: DataSet, tmp_path: Path) -
     run = fit(config_of(), data, network(), NORMALISATION, tmp_path, on_moment=moments.append)
     assert run.best > 0.9
     assert [m.step for m in moments] == list(range(1, 41))
+    assert moments[-1].epoch == pytest.approx(40 * 2 * 32**2 / 48**2)
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert lines[0] == "step,loss,miou,s.miou,s.dark,s.bright"
     assert len(lines) == 5
