@@ -5,6 +5,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING
 
+from geounet.engines.views import VIEWS
 from geounet.errors import ResourceError
 from tiles.grid import Block, ChipGrid
 
@@ -55,8 +56,13 @@ def memory_needed(plan: "Plan", shape: tuple[int, int], pixels: Pixels, streams:
 def _chips(plan: "Plan", pixels: Pixels, streams: int) -> float:
     side = plan.chip_size * plan.upsample
     network = _CHIP_BYTES[plan.engine].get(plan.precision, 600) if plan.device == "cpu" else 0
-    at_work = streams if plan.engine == "openvino" else 1
-    return at_work * side * side * network + 3 * plan.chip_size**2 * 4 * (pixels.classes + pixels.bands)
+    views = VIEWS[plan.tta]
+    if plan.engine == "openvino":
+        at_work = streams * sum(scale**2 for scale in views.scales)
+    else:
+        at_work = max(views.scales) ** 2
+    kept = 3 if plan.tta == "none" else 4
+    return at_work * side * side * network + kept * plan.chip_size**2 * 4 * (pixels.classes + pixels.bands)
 
 
 def _read_width(grid: ChipGrid, block: Block) -> int:
@@ -66,7 +72,7 @@ def _read_width(grid: ChipGrid, block: Block) -> int:
 def cost_of(plan: "Plan", shape: tuple[int, int], pixels: Pixels, cores: int, layers: int) -> Cost:
     """The whole cost; `layers` is the number of bytes a pixel that the spool keeps."""
     scene = shape[0] * shape[1]
-    scored = scene * plan.grid(shape).redundancy() * plan.upsample**2
+    scored = scene * plan.grid(shape).redundancy() * plan.upsample**2 * VIEWS[plan.tta].cost
     rate = _CUDA_RATE if plan.device.startswith("cuda") else cores * _RATES[plan.engine].get(plan.precision, 1.0)
     seconds = scored / rate / MEGA + scene / _FINISH_RATE / MEGA
     # The spool, the rasters made from it with their overviews in the making, and the polygons.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from geounet import __version__
 from geounet.bundle import ModelBundle
-from geounet.engines import Engine, cores, open_engine, resolve
+from geounet.engines import Engine, check_tta, cores, open_engine, resolve
 from geounet.estimate import Cost, Pixels, cost_of, require_disk
 from geounet.plan import Plan, make_plan
 from geounet.workplace import Workplace
@@ -49,6 +49,7 @@ class Options:
     device: str = "auto"
     precision: str = "auto"
     max_memory: int | None = None
+    tta: str = "none"
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ class EngineShelf:
         key = (bundle.digest, plan)
         if self._engine is None or self._key != key:
             self._engine = None
-            self._engine = open_engine(bundle, plan.spec, plan.chip_size, plan.upsample)
+            self._engine = open_engine(bundle, plan.spec, plan.chip_size, plan.upsample, plan.tta)
             self._key = key
         return self._engine
 
@@ -270,6 +271,7 @@ def planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, 
         chip_size=options.chip_size,
         overlap=options.overlap,
         max_memory=options.max_memory,
+        tta=check_tta(options.tta),
     )
     return plan, cost_of(plan, shape, pixels, cores(), 2 + (classes if options.probabilities else 0))
 

@@ -20,7 +20,8 @@ _LARGEST_CHIP = {"cpu": 1024, "mps": 1024, "cuda": 2048}
 class Plan:
     """What runs, on what, in chips of which size; sizes in pixels of the map's grid.
 
-    `block_chips` is the number of chips across a block of columns; 0 maps the whole width at once.
+    `block_chips` is the number of chips across a block of columns; 0 maps the whole width at once. `tta` is one
+    of `geounet.engines.TTA`.
     """
 
     engine: str
@@ -30,6 +31,7 @@ class Plan:
     overlap: int
     upsample: float
     block_chips: int = 0
+    tta: str = "none"
 
     @property
     def spec(self) -> EngineSpec:
@@ -61,6 +63,7 @@ def make_plan(
     chip_size: int | None = None,
     overlap: int | None = None,
     max_memory: int | None = None,
+    tta: str = "none",
 ) -> Plan:
     """Decide chip size, overlap and blocks of columns for a map of `shape` (rows, columns); what is given is taken.
 
@@ -72,7 +75,7 @@ def make_plan(
     budget = max_memory or _USUAL_MEMORY
     smallest = None
     for size in _chip_sizes(shape, overlap, _largest_chip(spec, upsample), chip_size):
-        whole = Plan(spec.engine, spec.device, spec.precision, size, overlap, upsample)
+        whole = Plan(spec.engine, spec.device, spec.precision, size, overlap, upsample, tta=tta)
         whole.grid(shape)  # refuses impossible pairs before any work
         for plan in _narrower(whole, shape):
             need = memory_needed(plan, shape, pixels, cores)

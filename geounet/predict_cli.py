@@ -52,6 +52,13 @@ Overlap = Annotated[int | None, typer.Option(help="Pixels that chips share.", sh
 EngineName = Annotated[str, typer.Option("--engine", help="What runs the network: auto, torch, openvino.")]
 Device = Annotated[str, typer.Option(help="Where it runs: auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="auto, f32, bf16, fp16.")]
+Tta = Annotated[
+    str,
+    typer.Option(
+        help="Score every chip in several views and average them (test-time augmentation): none, flips (4), d4 (8), "
+        "scales (3), all (24). Takes that many times as long.",
+    ),
+]
 MaxMemory = Annotated[str | None, typer.Option(help="Most memory to take: 800MB, 4GB.", show_default="about 1.4GB")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a map that is there; it stays until the new one is done.")
@@ -87,6 +94,7 @@ def predict(
     device: Device = "auto",
     precision: Precision = "auto",
     max_memory: MaxMemory = None,
+    tta: Tta = "none",
     overwrite: Overwrite = False,
     restart: Restart = False,
     as_json: AsJson = False,
@@ -134,6 +142,7 @@ def batch(
     device: Device = "auto",
     precision: Precision = "auto",
     max_memory: MaxMemory = None,
+    tta: Tta = "none",
     overwrite: Overwrite = False,
     restart: Restart = False,
     as_json: AsJson = False,
@@ -186,6 +195,7 @@ def make_options(given: dict[str, Any]) -> "Options":
         device=given["device"],
         precision=given["precision"],
         max_memory=parse_bytes(given["max_memory"]),
+        tta=given["tta"],
     )
 
 

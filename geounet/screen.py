@@ -112,7 +112,8 @@ class Screen:
 
 
 def _engine(plan: dict[str, Any]) -> str:
-    return f"{plan['engine']} on {plan['device']} in {plan['precision']}, chips of {plan['chip_size']} px"
+    views = "" if plan.get("tta", "none") == "none" else f", views averaged: {plan['tta']}"
+    return f"{plan['engine']} on {plan['device']} in {plan['precision']}, chips of {plan['chip_size']} px{views}"
 
 
 def _speed(found: "LandCoverMap") -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geounet.bundle import ModelBundle
+from geounet.engines.views import VIEWS
 from geounet.errors import EngineError
 from tiles.blend import Scores
 from tiles.chips import Chip
@@ -20,6 +21,8 @@ Prepare = Callable[[npt.NDArray[Any], npt.NDArray[np.bool_]], Float32]
 
 ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "f32", "bf16", "fp16")
+TTA = tuple(VIEWS)
+"""Names of test-time augmentations."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,28 @@ def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto")
     return EngineSpec(engine, device, resolve_precision(device, precision))
 
 
-def open_engine(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float = 1.0) -> Engine:
-    """The engine for a resolved `spec`. `upsample` enlarges every chip for the network and its scores back."""
+def open_engine(
+    bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float = 1.0, tta: str = "none"
+) -> Engine:
+    """The engine for a resolved `spec`. `upsample` enlarges every chip for the network and its scores back.
+
+    `tta`, one of `TTA`, has it score every chip in several views and average them.
+    """
+    if tta == "none":
+        return _open(bundle, spec, chip_size, upsample)
+    from geounet.engines.tta import AugmentedEngine
+
+    return AugmentedEngine(VIEWS[tta], lambda scale: _open(bundle, spec, chip_size, upsample * scale))
+
+
+def check_tta(tta: str) -> str:
+    """`tta` itself. Raises EngineError where it is none of `TTA`."""
+    if tta not in TTA:
+        raise EngineError(f"no test-time augmentation '{tta}', choose one of: {', '.join(TTA)}")
+    return tta
+
+
+def _open(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float) -> Engine:
     if spec.engine == "openvino":
         from geounet.engines.openvino import OpenVinoEngine
 

@@ -19,7 +19,7 @@ from geounet.train.area import corrected_areas
 from geounet.train.boundary import BoundaryScore, grown
 from geounet.train.cli import register
 from geounet.train.data import Sample
-from geounet.train.evaluate import Predictor, _turned, _turned_back, evaluate_raster, evaluate_samples
+from geounet.train.evaluate import Predictor, evaluate_raster, evaluate_samples
 from geounet.train.labels import LabelCodes
 from geounet.train.metrics import Calibration, Confusion
 from tiles.legend import LandClass, Legend
@@ -88,13 +88,6 @@ def test_areas_of_the_worked_example_in_olofsson_2014() -> None:
     assert areas[0].half_width * 10_000_000 == pytest.approx(68_418, rel=5e-3)
 
 
-@given(st.integers(0, 7), st.integers(1, 5), st.integers(1, 5))
-@settings(deadline=None)
-def test_turns_are_turned_back(way: int, rows: int, cols: int) -> None:
-    image = np.random.default_rng(way).random((2, rows, cols))
-    np.testing.assert_array_equal(_turned_back(_turned(image, way), way), image)
-
-
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     """An untrained network as a bundle."""
@@ -140,7 +133,7 @@ def test_a_bundle_is_scored_through_the_stitcher(bundle: ModelBundle) -> None:
 
 
 def test_turning_the_image_turns_an_augmented_prediction(bundle: ModelBundle) -> None:
-    predictor = Predictor(bundle, engine="torch", device="cpu", precision="f32", turns=True)
+    predictor = Predictor(bundle, engine="torch", device="cpu", precision="f32", tta="d4")
     counts = sample(3, (64, 64)).image.numpy()
     straight, turned = predictor.probabilities(counts), predictor.probabilities(np.rot90(counts, 1, axes=(1, 2)).copy())
     np.testing.assert_allclose(np.rot90(straight, 1, axes=(1, 2)), turned, atol=0.011)

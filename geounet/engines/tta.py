@@ -1,0 +1,65 @@
+"""Test-time augmentation: every chip is scored in several views - turned, mirrored, at other scales - and averaged.
+
+It is an engine around engines, so it works with any of them, and what a user maps, `evaluate` scores. The mean is taken
+of the probabilities after the calibration temperature.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import tee
+from typing import Any
+
+from geounet.engines import Engine, EngineSpec, Prepare
+from geounet.engines.views import Views, turned, turned_back
+from tiles.arrays import namespace
+from tiles.blend import Scores
+from tiles.chips import Chip
+
+
+class AugmentedEngine:
+    """The mean of the class probabilities of all views of a chip. `open_scaled` opens the engine for one scale."""
+
+    def __init__(self, views: Views, open_scaled: Callable[[float], Engine]) -> None:
+        self.views = views
+        self.engines = [open_scaled(scale) for scale in views.scales]
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What runs where, in which precision."""
+        return self.engines[0].spec
+
+    def predict(self, chips: Iterable[Chip], prepare: Prepare) -> Iterator[Scores]:
+        """See `Engine.predict`."""
+        found = [
+            iter(engine.predict(self._views_of(mine), prepare))
+            for engine, mine in zip(self.engines, tee(chips, len(self.engines)), strict=True)
+        ]
+        mean = None
+        for first in found[0]:
+            if first.probabilities is None:
+                for others in found[1:]:
+                    next(others)
+                yield first
+                continue
+            if mean is None:
+                mean = namespace(first.probabilities).zeros_like(first.probabilities)
+            last = self._add_up(first, found, mean)
+            mean *= 1.0 / (len(self.views.turns) * len(found))
+            # The last view's validity: an engine's earlier answers may be overwritten by now.
+            yield replace(first, probabilities=mean, valid=turned_back(last.valid, self.views.turns[-1]))
+
+    def _views_of(self, chips: Iterable[Chip]) -> Iterator[Chip]:
+        """Every chip in all its turns; an empty one, which nobody scores, once."""
+        for chip in chips:
+            for turn in (0,) if chip.empty else self.views.turns:
+                yield replace(chip, counts=turned(chip.counts, turn), valid=turned(chip.valid, turn))
+
+    def _add_up(self, first: Scores, found: Sequence[Iterator[Scores]], total: Any) -> Scores:
+        """Sum the probabilities of all views into `total`; returns the last view. `first` came out already."""
+        score = first
+        total[:] = turned_back(first.probabilities, self.views.turns[0])
+        for scale, scores in enumerate(found):
+            for turn in self.views.turns[0 if scale else 1 :]:
+                score = next(scores)
+                total += turned_back(score.probabilities, turn)
+        return score
