@@ -4,13 +4,15 @@
 
 A map of about 500,000 polygons (side 1640) is made of noise, put into a fresh data folder and served by
 `geounet serve` on loopback. Prints medians, 95th percentiles and requests a second over one connection, one request
-at a time. With `--peer`, the Python of an environment that has pygeoapi, the same GeoPackage is served by pygeoapi in
-the same run, and ratios are printed. pygeoapi's own GeoPackage providers need GDAL's Python bindings or SpatiaLite;
-where neither can be had, `benchmarks/pygeoapi_gpkg.py` stands in: the same reads through pyogrio.
+at a time. With `--peer`, the Python of an environment that has pygeoapi and gunicorn, the same GeoPackage is served by
+pygeoapi at the same time, each of our requests is followed by one of the peer's, and ratios are printed. pygeoapi's
+own GeoPackage providers need GDAL's Python bindings or SpatiaLite; where neither can be had,
+`benchmarks/pygeoapi_gpkg.py` stands in: the same reads through pyogrio.
 """
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -22,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx2
 import numpy as np
@@ -46,6 +49,7 @@ LEGEND = Legend(tuple(LandClass(i + 1, n, (40 * i, 200 - 30 * i, 90)) for i, n i
 WINDOW = 0.1  # of each side: 1 % of the area
 DEEP = 0.9  # of all features lie before a deep page
 
+Process = subprocess.Popen[bytes]
 Query = tuple[str, dict[str, str | int]]
 Ids = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -68,11 +72,10 @@ def main() -> None:
         gpkg = store.map_folder(map_id) / "polygons.gpkg"
         count = pyogrio.read_info(gpkg, layer="landcover")["features"]
         print(f"{count:,} polygons, {gpkg.stat().st_size / 1e6:.0f} MB")
-        ours = measure_ours(store, map_id, gpkg, args)
-        if args.peer:
-            peer = measure_peer(args.peer, gpkg, Path(scratch), args.requests)
-            for name, rate in peer.items():
-                print(f"{name}: {ours[name] / rate:.1f} times pygeoapi's requests a second")
+        with contextlib.ExitStack() as stack:
+            port, process = stack.enter_context(our_service(store))
+            peer = stack.enter_context(peer_service(args.peer, gpkg, Path(scratch))) if args.peer else None
+            measure(port, process, peer, map_id, gpkg, args)
 
 
 def make_map(folder: Path, side: int) -> None:
@@ -121,29 +124,51 @@ def copy(path: Path, folder: Path) -> None:
     (folder / path.name).write_bytes(path.read_bytes())
 
 
-def measure_ours(store: Store, map_id: str, gpkg: Path, args: argparse.Namespace) -> dict[str, float]:
-    settings = {"GEOUNET_SERVICE_DISK_RESERVE": "0"}
+def measure(port: int, process: Process, peer: int | None, map_id: str, gpkg: Path, args: argparse.Namespace) -> None:
+    items = f"/collections/{map_id}/items"
+    ours = {
+        name: partial(get, Client(port), items, query)
+        for name, query in queries(gpkg, "after", lambda ids: int(ids[int(len(ids) * DEEP)])).items()
+    }
+    theirs = {
+        name: partial(get, Client(peer), "/collections/noise/items", query)
+        for name, query in queries(gpkg, "offset", lambda ids: int(len(ids) * DEEP)).items()
+        if peer is not None
+    }
+    for _ in range(10):
+        ours["bbox page"]()
+    memory = psutil.Process(process.pid).memory_info().rss
+    for name, ask in ours.items():
+        run(name, args.requests, ask, theirs.get(name))
+    run("tile", args.requests, tile_getter(Client(port), map_id))
+    after = psutil.Process(process.pid).memory_info().rss
+    print(f"memory of the API: {memory / 1e6:.0f} MB after 10 pages, {after / 1e6:.0f} MB after all")
+    read_by_gdal(f"http://127.0.0.1:{port}", map_id)
+    if args.upload_gb:
+        upload(port, process.pid, args.upload_gb)
+
+
+@contextlib.contextmanager
+def our_service(store: Store) -> Iterator[tuple[int, Process]]:
     port = free_port()
     command = [sys.executable, "-m", "geounet.serve", "serve", "--no-worker", "--port", str(port)]
+    settings = {"GEOUNET_SERVICE_DISK_RESERVE": "0"}
     with running([*command, "--data", str(store.root)], f"http://127.0.0.1:{port}/healthz", settings) as process:
-        base = f"http://127.0.0.1:{port}"
-        client = httpx2.Client(base_url=base, headers={"Accept-Encoding": "identity"}, timeout=120)
-        items = f"/collections/{map_id}/items"
-        boxes = windows(gpkg, 10_000)
-        for _ in range(10):
-            client.get(items, params={"bbox": next(boxes), "limit": 1000})
-        memory = psutil.Process(process.pid).memory_info().rss
-        found = {
-            name: run(name, args.requests, partial(get, client, items, query))
-            for name, query in queries(gpkg, "after", lambda ids: int(ids[int(len(ids) * DEEP)])).items()
-        }
-        found["tile"] = run("tile", args.requests, tile_getter(client, map_id))
-        after = psutil.Process(process.pid).memory_info().rss
-        print(f"memory of the API: {memory / 1e6:.0f} MB after 10 pages, {after / 1e6:.0f} MB after all")
-        read_by_gdal(base, map_id)
-        if args.upload_gb:
-            upload(client, process.pid, args.upload_gb)
-    return found
+        yield port, process
+
+
+class Client:
+    """One connection that stays open where the server lets it; the plainest client costs the least."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+    def get(self, path: str, params: dict[str, str | int] | None = None) -> bytes:
+        self._connection.request("GET", path + ("?" + urlencode(params) if params else ""))
+        response = self._connection.getresponse()
+        body = response.read()
+        assert response.status == 200, body[:500]
+        return body
 
 
 def windows(gpkg: Path, count: int) -> Iterator[str]:
@@ -158,13 +183,13 @@ def windows(gpkg: Path, count: int) -> Iterator[str]:
         yield ",".join(f"{v:.7f}" for v in box)
 
 
-def tile_getter(client: httpx2.Client, map_id: str) -> Callable[[], httpx2.Response]:
-    told = client.get(f"/maps/{map_id}/tilejson.json").json()
+def tile_getter(client: Client, map_id: str) -> Callable[[], bytes]:
+    told = json.loads(client.get(f"/maps/{map_id}/tilejson.json"))
     west, south, east, north = told["bounds"]
     z = told["maxzoom"]
     rng = np.random.default_rng(3)
 
-    def get() -> httpx2.Response:
+    def get() -> bytes:
         across, up = 0.1 + 0.8 * rng.random(2)  # the corners of the bounds lie outside a tilted map
         lon, lat = west + (east - west) * across, south + (north - south) * up
         x = int((lon + 180) / 360 * 2**z)
@@ -174,20 +199,44 @@ def tile_getter(client: httpx2.Client, map_id: str) -> Callable[[], httpx2.Respo
     return get
 
 
-def run(name: str, count: int, ask: Callable[[], httpx2.Response]) -> float:
-    """Requests a second; prints the line."""
-    times, size = [], 0
+def run(name: str, count: int, ask: Callable[[], bytes], peer: Callable[[], bytes] | None = None) -> None:
+    """Prints a line for us, one for the peer, whose requests come in between ours, and the ratio."""
+    ours, theirs = Times(name), Times(f"pygeoapi: {name}")
     for _ in range(count):
+        ours.add(ask)
+        if peer is not None:
+            theirs.add(peer)
+    print(ours.line(), flush=True)
+    if peer is not None:
+        print(theirs.line())
+        told = f"{ours.rate / theirs.rate:.1f} times pygeoapi's requests a second"
+        print(f"{name}: {told}, {theirs.p50 / ours.p50:.1f} times by the medians", flush=True)
+
+
+class Times:
+    """How long requests took."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self._seconds, self._bytes = name, list[float](), 0
+
+    def add(self, ask: Callable[[], bytes]) -> None:
         began = time.perf_counter()
-        response = ask()
-        times.append(time.perf_counter() - began)
-        assert response.status_code == 200, response.text[:500]
-        size += len(response.content)
-    p50, p95 = statistics.median(times), statistics.quantiles(times, n=20)[-1]
-    rate = count / sum(times)
-    told = f"p50 {p50 * 1e3:.1f} ms, p95 {p95 * 1e3:.1f} ms, {rate:.1f} requests/s, {size / count / 1e3:.0f} kB each"
-    print(f"{name}: {told}", flush=True)
-    return rate
+        body = ask()
+        self._seconds.append(time.perf_counter() - began)
+        self._bytes += len(body)
+
+    @property
+    def p50(self) -> float:
+        return statistics.median(self._seconds)
+
+    @property
+    def rate(self) -> float:
+        return len(self._seconds) / sum(self._seconds)
+
+    def line(self) -> str:
+        p95, size = statistics.quantiles(self._seconds, n=20)[-1], self._bytes / len(self._seconds) / 1e3
+        told = f"p50 {self.p50 * 1e3:.1f} ms, p95 {p95 * 1e3:.1f} ms, {self.rate:.1f} requests/s, {size:.0f} kB each"
+        return f"{self.name}: {told}"
 
 
 def read_by_gdal(base: str, map_id: str) -> None:
@@ -196,7 +245,7 @@ def read_by_gdal(base: str, map_id: str) -> None:
     print(f"GDAL's OAPIF driver: {len(got):,} features in {time.perf_counter() - began:.2f} s")
 
 
-def upload(client: httpx2.Client, pid: int, gigabytes: float) -> None:
+def upload(port: int, pid: int, gigabytes: float) -> None:
     """Send zeros, which are refused at the end; memory is what counts."""
     process = psutil.Process(pid)
     before = peak = process.memory_info().rss
@@ -210,35 +259,33 @@ def upload(client: httpx2.Client, pid: int, gigabytes: float) -> None:
             yield chunk
 
     began = time.perf_counter()
-    status = client.put("/scenes/zeros.tif", content=body()).status_code
+    url = f"http://127.0.0.1:{port}/scenes/zeros.tif"
+    status = httpx2.put(url, content=body(), timeout=600).status_code
     took = time.perf_counter() - began
     print(f"upload of {gigabytes:g} GB: {took:.1f} s, +{(peak - before) / 1e6:.1f} MB of memory (status {status})")
 
 
-def measure_peer(python: Path, gpkg: Path, scratch: Path, requests: int) -> dict[str, float]:
+@contextlib.contextmanager
+def peer_service(python: Path, gpkg: Path, scratch: Path) -> Iterator[int]:
     port = free_port()
     config = scratch / "pygeoapi.json"
-    plugin = Path(__file__).with_name("pygeoapi_gpkg.py")
     config.write_text(json.dumps(peer_config(gpkg, port)))
     environment = {
         "PYGEOAPI_CONFIG": str(config),
         "PYGEOAPI_OPENAPI": str(scratch / "openapi.yml"),
-        "PYTHONPATH": str(plugin.parent),
+        "PYTHONPATH": str(Path(__file__).parent),
     }
-    bin_ = str(python.parent / "pygeoapi")
     subprocess.run(
-        [bin_, "openapi", "generate", str(config), "--output-file", environment["PYGEOAPI_OPENAPI"]],
+        [python.parent / "pygeoapi", "openapi", "generate", config, "--output-file", environment["PYGEOAPI_OPENAPI"]],
         env={**os.environ, **environment},
         check=True,
         capture_output=True,
     )
-    with running([bin_, "serve", "--flask"], f"http://127.0.0.1:{port}/conformance", environment):
-        client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=300)
-        few = max(requests // 10, 10)
-        return {
-            name: run(f"pygeoapi: {name}", few, partial(get, client, "/collections/noise/items", query))
-            for name, query in queries(gpkg, "offset", lambda ids: int(len(ids) * DEEP)).items()
-        }
+    # As pygeoapi's own container runs it, but for threads, which keep connections open.
+    server = [str(python), "-m", "gunicorn", "--worker-class", "gthread", "--threads", "4", "--bind"]
+    command = [*server, f"127.0.0.1:{port}", "pygeoapi.flask_app:APP"]
+    with running(command, f"http://127.0.0.1:{port}/conformance", environment):
+        yield port
 
 
 def queries(gpkg: Path, deep: str, place: Callable[[Ids], int]) -> dict[str, Callable[[], Query]]:
@@ -255,9 +302,9 @@ def queries(gpkg: Path, deep: str, place: Callable[[Ids], int]) -> dict[str, Cal
     }
 
 
-def get(client: httpx2.Client, items: str, query: Callable[[], Query]) -> httpx2.Response:
+def get(client: Client, items: str, query: Callable[[], Query]) -> bytes:
     path, params = query()
-    return client.get(items + path, params=params)
+    return client.get(items + path, params)
 
 
 def peer_config(gpkg: Path, port: int) -> dict[str, object]:
@@ -298,7 +345,7 @@ def peer_config(gpkg: Path, port: int) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def running(command: list[str], url: str, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def running(command: list[str], url: str, environment: dict[str, str]) -> Iterator[Process]:
     process = subprocess.Popen(
         command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,12 +35,13 @@ RTREE = "rtree_landcover_geom"
 BATCH = 1000
 """Features that are in memory at once while a page is sent."""
 _CACHED_IDS = 8_000_000
-_MAPPED_BYTES = 2_000_000_000  # of address space: what is read stays in the system's cache, not in ours
 _LAYERS = 32
 _PROPERTIES = ("class_id", "class_name", "area_m2", "perimeter_m", "confidence", "pixel_count")
 _PAIRS = ", ".join(f"'{name}', {name}" for name in _PROPERTIES)
 # SQLite writes the properties as JSON: one string a feature comes over instead of six values.
 _COLUMNS = f"fid, geom, json_object({_PAIRS})"
+_BY_IDS = "FROM json_each(?) j CROSS JOIN {} ON fid = j.value"
+"""Rows by ids given as a JSON array, in its order: SQLite never swaps the sides of a CROSS JOIN."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,6 @@ class FeatureLayer:
             # Finished maps never change: without locks and checks for change, reading is all there is.
             uri = f"{self.path.resolve().as_uri()}?mode=ro&immutable=1"
             db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
-            db.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
             if self.has_texts:
                 texts = (self.folder / TEXTS_FILE).resolve().as_uri()
                 db.execute("ATTACH ? AS texts", (f"{texts}?mode=ro&immutable=1",))
@@ -148,20 +148,15 @@ class FeatureLayer:
         return Page(matched[start : start + limit], len(matched), start + limit < len(matched))
 
     def _next_of_all(self, after: int | None, limit: int) -> Page:
-        with self._connection() as db:
-            rows = db.execute(
-                f"SELECT fid FROM {TABLE} WHERE fid > ? ORDER BY fid LIMIT ?",
-                (-1 if after is None else after, limit + 1),
-            ).fetchall()
-        ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+        rows = f"SELECT fid FROM {TABLE} WHERE fid > ? ORDER BY fid LIMIT ?"
+        ids = self._ids(f"SELECT group_concat(fid) FROM ({rows})", (-1 if after is None else after, limit + 1))
         return Page(ids[:limit], self.count, len(ids) > limit)
 
     def matches(self, wanted: Filter) -> Ids:
         """The ids of every feature that matches, ascending."""
         if wanted.box is None:
-            sql, values = _conditions(f"SELECT t.fid FROM {TABLE} t WHERE 1", wanted)
-            with self._connection() as db:
-                return np.sort(np.fromiter((row[0] for row in db.execute(sql, values)), np.int64))
+            sql, values = _conditions(f"SELECT group_concat(t.fid) FROM {TABLE} t WHERE 1", wanted)
+            return self._ids(sql, values)
         found = [np.empty(0, np.int64)]
         for part in wanted.box.parts:
             sure, near = self._touching(part, wanted)
@@ -178,11 +173,15 @@ class FeatureLayer:
         return sure, np.setdiff1d(near, sure, assume_unique=True)
 
     def _ids_where(self, condition: str, values: Bounds, wanted: Filter) -> Ids:
-        """Ids by a condition on the R-tree, ascending. SQLite strings them together: a row each takes far longer."""
+        """Ids by a condition on the R-tree `r`, ascending."""
         table = f" JOIN {TABLE} t ON t.fid = r.id" if wanted.classes or wanted.min_area is not None else ""
         sql, more = _conditions(f"SELECT group_concat(r.id) FROM {RTREE} r{table} WHERE {condition}", wanted)
+        return self._ids(sql, (*values, *more))
+
+    def _ids(self, sql: str, values: Sequence[Any]) -> Ids:
+        """Ids that a query has strung together, ascending: handing over a row each takes several times as long."""
         with self._connection() as db:
-            found = db.execute(sql, (*values, *more)).fetchone()[0]
+            found = db.execute(sql, values).fetchone()[0]
         return np.sort(np.array(found.split(","), np.int64)) if found else np.empty(0, np.int64)
 
     def _really(self, candidates: Ids, polygon: shapely.Geometry) -> Ids:
@@ -198,20 +197,19 @@ class FeatureLayer:
         return np.concatenate(kept)
 
     def _rows(self, db: sqlite3.Connection, ids: Ids, columns: str = _COLUMNS) -> list[tuple[Any, ...]]:
-        return db.execute(*_selected(TABLE, columns, ids)).fetchall()
+        return db.execute(f"SELECT {columns} {_BY_IDS.format(TABLE)}", (json.dumps(ids.tolist()),)).fetchall()
 
     # -- the features themselves ----------------------------------------------------------------------------------
 
     def geojson(self, ids: Ids, carrier: Carrier, clip: SearchBox | None = None) -> Iterator[bytes]:
-        """The features as GeoJSON text, comma-separated, in batches; with `clip`, what lies in the box."""
-        ready = self.has_texts and clip is None and carrier.target.uri == CRS84
-        first = True
-        for start in range(0, len(ids), BATCH):
-            batch = ids[start : start + BATCH]
-            text = self._ready(batch) if ready else ",".join(text for _, text in self.texts(batch, carrier, clip))
-            if text:
-                yield (text if first else "," + text).encode()
-                first = False
+        """The features as GeoJSON text, comma-separated, in batches; with `clip`, what lies in the box.
+
+        Raises BadRequestError, before the first batch is made, where the layer cannot be shown in the carrier's CRS.
+        """
+        if self.has_texts and clip is None and carrier.target.uri == CRS84:
+            return _joined(self._ready, ids)
+        carrier.prepare()
+        return _joined(lambda batch: ",".join(text for _, text in self.texts(batch, carrier, clip)), ids)
 
     def texts(self, ids: Ids, carrier: Carrier, clip: SearchBox | None = None) -> Iterator[tuple[int, str]]:
         """(id, GeoJSON text) of features, made from the GeoPackage; nothing for one that `clip` leaves nothing of."""
@@ -226,9 +224,9 @@ class FeatureLayer:
 
     def _ready(self, ids: Ids) -> str:
         """The texts that `geounet.feature_texts` has put down, comma-separated."""
-        rows, values = _selected("texts.features", "text", ids)
+        sql = f"SELECT group_concat(text) {_BY_IDS.format('texts.features')}"
         with self._connection() as db:
-            return db.execute(f"SELECT group_concat(text) FROM ({rows})", values).fetchone()[0] or ""
+            return db.execute(sql, (json.dumps(ids.tolist()),)).fetchone()[0] or ""
 
     def one(self, fid: int, carrier: Carrier) -> bytes:
         """One feature as GeoJSON text. Raises NotFoundError."""
@@ -261,6 +259,10 @@ class MatchCache:
             while len(self._layers) > self._most_layers:
                 self._layers.popitem(last=False)[1].close()
         return layer
+
+    def opened(self, folder: Path) -> FeatureLayer | None:
+        """The layer of a map's folder if it is open already."""
+        return self._layers.get(folder)
 
     def get(self, layer: FeatureLayer, wanted: Filter) -> Ids:
         """`layer.matches(wanted)`, remembered."""
@@ -300,12 +302,14 @@ def _conditions(sql: str, wanted: Filter) -> tuple[str, list[Any]]:
     return sql, values
 
 
-def _selected(table: str, columns: str, ids: Ids) -> tuple[str, tuple[Any, ...]]:
-    """The query for rows by ascending ids, in that order, and what to bind."""
-    if len(ids) > 1 and len(ids) == ids[-1] - ids[0] + 1:
-        return f"SELECT {columns} FROM {table} WHERE fid BETWEEN ? AND ? ORDER BY fid", (int(ids[0]), int(ids[-1]))
-    listed = json.dumps(ids.tolist())
-    return f"SELECT {columns} FROM json_each(?) j CROSS JOIN {table} ON fid = j.value ORDER BY j.key", (listed,)
+def _joined(make: Callable[[Ids], str], ids: Ids) -> Iterator[bytes]:
+    """Batches of comma-separated texts, with a comma between the batches; what is empty leaves none."""
+    first = True
+    for start in range(0, len(ids), BATCH):
+        text = make(ids[start : start + BATCH])
+        if text:
+            yield (text if first else "," + text).encode()
+            first = False
 
 
 def count_of(path: Path) -> int:

@@ -185,17 +185,27 @@ class Carrier:
     def __init__(self, layer: CRS, grid: Mapping[str, Any], uri: str) -> None:
         """`grid` is the one of the map's summary: transform (six numbers), rows, columns."""
         self.target = named(uri)
-        self._lonlat = None
-        self._transformer = None
-        if self.target.crs.equals(layer, ignore_axis_order=True) and not layer.is_geographic:
+        self._layer, self._grid = layer, grid
+        self._prepared = False
+        self._lonlat: Any = None
+        self._transformer: Transformer | None = None
+
+    def prepare(self) -> None:
+        """Make what brings geometries over; it takes a while. Raises BadRequestError where nothing can."""
+        if self._prepared:
             return
-        if uri == CRS84 or self.target.crs.to_epsg() == 4326:
-            self._lonlat = _to_wgs84(layer, grid)
+        self._prepared = True
+        layer, target = self._layer, self.target.crs
+        if target.equals(layer, ignore_axis_order=True) and not layer.is_geographic:
+            return
+        if self.target.uri == CRS84 or target.to_epsg() == 4326:
+            self._lonlat = _to_wgs84(layer, self._grid)
         else:
-            self._transformer = _transformer(layer, self.target.crs)
+            self._transformer = _transformer(layer, target)
 
     def to_geojson(self, geometries: Geometries) -> list[str | None]:
-        """GeoJSON geometries as text; None for an empty one."""
+        """GeoJSON geometries as text; None for an empty one. Raises what `prepare` raises."""
+        self.prepare()
         moved = self._moved(geometries)
         kept = ~shapely.is_empty(moved)
         # Most maps have their rings the way RFC 7946 wants them, and looking is cheaper than turning.

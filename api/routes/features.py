@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from api import pages
 from api.dependencies import Parts, PartsDep, Reading, seen_map
@@ -195,11 +197,25 @@ def _collection(request: Request, parts: Parts, record: MapRecord) -> Collection
 
 
 @router.get("/collections/{map_id}/items", responses=_with_html(FeatureCollectionOut, GEOJSON))
-def items(
+async def items(
     map_id: Id, request: Request, parts: PartsDep, caller: Reading, q: Annotated[ItemsQuery, Query()]
 ) -> Response:
     """Polygons of a map, page by page in the order of their ids."""
     record = seen_map(parts, caller, map_id)
+    work = partial(_items, request, parts, record, q)
+    plain = q.bbox is None and q.classes is None and q.min_area is None and q.crs == CRS84
+    if plain and q.limit <= BATCH and not wants_html(request, q.f) and _is_quick(parts, record):
+        return work()
+    return await run_in_threadpool(work)
+
+
+def _is_quick(parts: Parts, record: MapRecord) -> bool:
+    """Whether a look-up by ids is over sooner than another thread has begun: it need not leave the event loop."""
+    layer = parts.features.opened(parts.store.map_folder(record.id))
+    return layer is not None and layer.has_texts
+
+
+def _items(request: Request, parts: Parts, record: MapRecord, q: ItemsQuery) -> Response:
     layer = _layer(parts, record)
     box = _box(layer, q)
     if q.clip and box is None:
@@ -225,7 +241,7 @@ def items(
 
 
 @router.get("/collections/{map_id}/items/{feature_id}", responses=_with_html(FeatureOut, GEOJSON))
-def item(
+async def item(
     map_id: Id,
     feature_id: Annotated[int, InPath(ge=0, lt=2**63)],
     request: Request,
@@ -235,6 +251,11 @@ def item(
 ) -> Response:
     """One polygon."""
     record = seen_map(parts, caller, map_id)
+    work = partial(_item, request, parts, record, feature_id, q)
+    return work() if _is_quick(parts, record) else await run_in_threadpool(work)
+
+
+def _item(request: Request, parts: Parts, record: MapRecord, feature_id: int, q: ItemQuery) -> Response:
     layer = _layer(parts, record)
     carrier = layer.carrier(_crs(layer, q.crs, "crs"))
     text = layer.one(feature_id, carrier)
