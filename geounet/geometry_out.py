@@ -23,7 +23,6 @@ Bounds = tuple[float, float, float, float]
 
 _ENVELOPE_BYTES = (0, 32, 48, 48, 64)
 _EDGE_POINTS = 33
-NOWHERE: Bounds = (1.0, 1.0, 0.0, 0.0)
 
 
 def read_geometries(blobs: Sequence[bytes]) -> Geometries:
@@ -44,12 +43,24 @@ def _transformer(source: CRS, target: CRS) -> Transformer:
 
 
 @dataclass(frozen=True)
+class Side:
+    """The half-plane `x * easting + y * northing >= least`."""
+
+    x: float
+    y: float
+    least: float
+
+
+@dataclass(frozen=True)
 class BoxPart:
-    """One piece of a search box in the layer's CRS: its polygon, the box around it, a box surely inside it."""
+    """One piece of a search box in the layer's CRS: its polygon, and the box around it.
+
+    What lies on the good side of all `sides` is surely inside; without any, nothing is sure.
+    """
 
     polygon: shapely.Geometry
     outer: Bounds
-    inner: Bounds
+    sides: tuple[Side, ...]
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,8 @@ def _near(piece: Bounds, around: list[Bounds]) -> list[Bounds]:
 def _part(bounds: Bounds, to_layer: Transformer | None) -> BoxPart:
     x0, y0, x1, y1 = bounds
     if to_layer is None:
-        return BoxPart(_box(x0, y0, x1, y1), bounds, bounds)
+        sides = (Side(1.0, 0.0, x0), Side(0.0, 1.0, y0), Side(-1.0, 0.0, -x1), Side(0.0, -1.0, -y1))
+        return BoxPart(_box(x0, y0, x1, y1), bounds, sides)
     east, north = np.linspace(x0, x1, _EDGE_POINTS), np.linspace(y0, y1, _EDGE_POINTS)
     edges = [
         to_layer.transform(x, y)
@@ -141,12 +153,33 @@ def _part(bounds: Bounds, to_layer: Transformer | None) -> BoxPart:
     if not finite.all():
         # Part of the box lies where the projection has no place for it: search everything that is not surely out.
         outer = _reachable(bounds, to_layer)
-        return BoxPart(_box(*outer), outer, NOWHERE)
+        return BoxPart(_box(*outer), outer, ())
     polygon = shapely.make_valid(shapely.polygons(np.column_stack([x, y])))
-    outer = _bounds(*shapely.bounds(polygon))
-    inner = _bounds(edges[3][0].max(), edges[0][1].max(), edges[1][0].min(), edges[2][1].min())
-    sure = inner[0] < inner[2] and inner[1] < inner[3] and bool(shapely.contains(polygon, _box(*inner)))
-    return BoxPart(polygon, outer, inner if sure else NOWHERE)
+    return BoxPart(polygon, _bounds(*shapely.bounds(polygon)), _sides(polygon, [np.column_stack(e) for e in edges]))
+
+
+def _sides(polygon: shapely.Geometry, edges: Sequence[npt.NDArray[np.float64]]) -> tuple[Side, ...]:
+    """Straight sides inside the bent edges of a box, each edge an array of points (n, 2), counterclockwise; or ()."""
+    sides = []
+    for points in edges:
+        dx, dy = points[-1] - points[0]
+        length = np.hypot(dx, dy)
+        if length == 0.0:
+            return ()
+        x, y = float(-dy / length), float(dx / length)
+        least = float((points @ (x, y)).max())
+        sides.append(Side(x, y, least + 1e-9 * max(abs(least), 1.0)))  # clear of the edge by more than rounding
+    corners = [_crossing(a, b) for a, b in zip(sides, (*sides[1:], sides[0]), strict=True)]
+    sure = np.isfinite(corners).all() and bool(shapely.contains(polygon, shapely.Polygon(corners)))
+    return tuple(sides) if sure else ()
+
+
+def _crossing(a: Side, b: Side) -> tuple[float, float]:
+    """Where the borders of two half-planes meet; infinitely far away for parallel ones."""
+    turn = a.x * b.y - a.y * b.x
+    if turn == 0.0:
+        return np.inf, np.inf
+    return (a.least * b.y - a.y * b.least) / turn, (a.x * b.least - a.least * b.x) / turn
 
 
 def _reachable(bounds: Bounds, to_layer: Transformer) -> Bounds:
