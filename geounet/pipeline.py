@@ -8,13 +8,15 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from geounet import __version__
 from geounet.bundle import ModelBundle
 from geounet.engines import Engine, check_tta, cores, open_engine, resolve
 from geounet.estimate import Cost, Pixels, cost_of, require_disk
 from geounet.plan import Plan, make_plan
 from geounet.workplace import Workplace
-from tiles.blend import SeamAudit, blend
+from tiles.blend import blend
 from tiles.chips import cut
 from tiles.errors import SceneError
 from tiles.grid import Block
@@ -190,8 +192,7 @@ class _Job:
     def _predict_block(self, block: Block, engine: Engine, thumbnail: "Thumbnail", report: "_Reporter") -> None:
         grid = self.plan.grid(self.scene.georef.shape)
         first = grid.rows.first_touching(self.spool.next_row)
-        before = (self.spool.audit or {"pairs": 0})["pairs"]
-        audit = SeamAudit()
+        pairs = np.array((self.spool.audit or {"pairs": 0})["pairs"], dtype=np.int64)
         chips = thumbnail.tap(cut(self.scene, grid, first, block), self.stretch.apply)
         strips = blend(
             engine.predict(chips, self.stretch.apply),
@@ -200,14 +201,13 @@ class _Job:
             first_row=first,
             block=block,
             probabilities=self.options.probabilities,
-            audit=audit,
         )
         for strip in strips:
             if strip.top < self.spool.next_row:  # made again only to go on below it; it is counted already
-                audit.pairs[:] = 0
                 continue
+            pairs = pairs + strip.pairs
             thumbnail.save(self.place.thumbnail)
-            self.spool.append(strip, {"pairs": (audit.pairs + before).tolist()})
+            self.spool.append(strip, {"pairs": pairs.tolist()})
             report.now()
 
     def finish(self, on_progress: OnProgress | None) -> dict[str, Any]:

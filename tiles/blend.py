@@ -4,23 +4,28 @@ Every chip is weighted with a separable Hann window; per axis the weights of all
 by their sum, so that the normalised weights sum to one and blending is a plain weighted sum. A pixel that only one
 chip uses has weight one exactly. Floats are kept only where chips overlap: the tail of the chip on the left, and the
 rows that the next chip row will touch. All else becomes class and confidence at once, one byte each.
+
+Scores may lie in NumPy arrays or, on a GPU, in another library's; strips come in the same. For NumPy there is a
+compiled loop, for all else `tiles.accumulate`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from tiles import accumulate
+from tiles.arrays import namespace
 from tiles.grid import Axis, Block, ChipGrid, Window
 from tiles.legend import NODATA, Legend
 
 Bytes = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Pairs = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Scores:
     """What the network says of one chip.
 
     `probabilities` is float32 (classes, chip, chip), or None where no pixel of the chip is valid;
-    `valid` is (chip, chip).
+    `valid` is (chip, chip). Both are arrays of one kind; NumPy's here stand for any.
     """
 
     row: int
@@ -43,33 +48,17 @@ class Strip:
     """Finished rows from `top` on, as wide as the scene or, where blending went block by block, as the block.
 
     `classes` and `confidence` (0-100) are uint8 (rows, width), 255 where the scene is not valid;
-    `probabilities` (0-100) is uint8 (classes, rows, width) where it was asked for.
+    `probabilities` (0-100) is uint8 (classes, rows, width) where it was asked for. All are of the scores' kind.
+
+    `pairs`, int64 (classes, classes), is the seam audit of the chips that finished these rows: `pairs[a, b]` counts
+    pixels where two chips meet that the earlier one gave to channel `a` and the later one to `b`, before blending.
     """
 
     top: int
     classes: Bytes
     confidence: Bytes
     probabilities: Bytes | None = None
-
-
-@dataclass
-class SeamAudit:
-    """How often two chips disagree where they overlap, before blending.
-
-    `pairs[a, b]` counts pixels that the earlier chip gave to channel `a` and the later one to `b`.
-    """
-
-    pairs: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
-
-    @property
-    def pixels(self) -> int:
-        """Overlap pixels compared."""
-        return int(self.pairs.sum())
-
-    @property
-    def disagreement(self) -> float:
-        """Share of the compared pixels with different classes; 0 where nothing overlapped."""
-        return 1.0 - float(np.trace(self.pairs)) / self.pixels if self.pixels else 0.0
+    pairs: Pairs = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
 
 def axis_weights(axis: Axis) -> tuple[Float32, ...]:
@@ -95,7 +84,6 @@ def blend(
     first_row: int = 0,
     block: Block | None = None,
     probabilities: bool = False,
-    audit: SeamAudit | None = None,
 ) -> Iterator[Strip]:
     """Blend scores, which come in the grid's row-major order from chip row `first_row` on, into finished strips.
 
@@ -104,13 +92,13 @@ def blend(
 
     A blend that starts at a later chip row gives the same strips as a whole one from the first row on that no
     earlier chip row touches (`grid.rows.used(first_row - 1)[1]`). Where two classes tie, the earlier channel
-    wins. Memory: width x overlap x classes floats. `audit`, where given, is filled in on the way.
+    wins. Memory: width x overlap x classes floats, where the scores are.
     """
-    if audit is not None:
-        audit.pairs = np.zeros((len(legend), len(legend)), dtype=np.int64)
     block = block or grid.whole
-    canvas = _Canvas(grid, block, legend, first_row, probabilities, audit)
+    canvas = None
     for score in scores:
+        if canvas is None:
+            canvas = _Canvas(grid, block, legend, first_row, probabilities, score.valid)
         canvas.add(score)
         if score.col == block.last - 1:
             yield canvas.finish_row(score.row)
@@ -120,35 +108,41 @@ class _Canvas:
     """The floats that are still open: below (the next chip row touches them) and tail (the next chip does)."""
 
     def __init__(
-        self,
-        grid: ChipGrid,
-        block: Block,
-        legend: Legend,
-        first_row: int,
-        probabilities: bool,
-        audit: SeamAudit | None,
+        self, grid: ChipGrid, block: Block, legend: Legend, first_row: int, probabilities: bool, like: Any
     ) -> None:
         self.grid = grid
         self.block = block
-        self.values = legend.values
+        self.xp, self.device = namespace(like), like.device
+        self.blend_chip = _kernel_for(self.xp)
+        # Everything small goes to the device before the first chip: a copy in between would wait for all work there.
+        self.values = self._placed(legend.values)
+        self.wy, self.wx = ([self._placed(w) for w in axis_weights(axis)] for axis in (grid.rows, grid.cols))
         self.keep_probabilities = probabilities
-        self.pairs = audit.pairs if audit is not None else np.zeros((len(legend), len(legend)), dtype=np.int64)
-        self.wy, self.wx = axis_weights(grid.rows), axis_weights(grid.cols)
-        self.above = np.zeros((len(legend), 0, block.width), dtype=np.float32)
-        self.above_class = np.zeros((0, block.width), dtype=np.uint8)
+        self.nothing = self._full((len(legend), 0, 0), 0, self.xp.float32)
+        self.above = self._full((len(legend), 0, block.width), 0, self.xp.float32)
+        self.above_class = self._full((0, block.width))
         self._start_row(first_row)
+
+    def _placed(self, array: npt.NDArray[Any]) -> Any:
+        return self.xp.asarray(array, device=self.device)
+
+    def _full(self, shape: tuple[int, ...], value: int = NODATA, dtype: Any = None) -> Any:
+        return self.xp.full(shape, value, dtype=dtype or self.xp.uint8, device=self.device)
+
+    def _empty(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        return self.xp.empty(shape, dtype=dtype or self.xp.uint8, device=self.device)
 
     def _start_row(self, row: int) -> None:
         (top, end), (_, settled) = self.grid.rows.used(row), self.grid.rows.settled(row)
-        width, classes = self.block.width, len(self.values)
-        self.below = np.zeros((classes, end - settled, width), dtype=np.float32)
-        self.below_class = np.full((end - settled, width), NODATA, dtype=np.uint8)
-        self.classes = np.full((settled - top, width), NODATA, dtype=np.uint8)
-        self.confidence = np.full((settled - top, width), NODATA, dtype=np.uint8)
-        planes = classes if self.keep_probabilities else 0
-        self.probabilities = np.full((planes, settled - top, width), NODATA, dtype=np.uint8)
-        self.tail = np.zeros((classes, end - top, 0), dtype=np.float32)
-        self.tail_class = np.zeros((end - top, 0), dtype=np.uint8)
+        width, classes, floats = self.block.width, len(self.values), self.xp.float32
+        self.below = self._full((classes, end - settled, width), 0, floats)
+        self.below_class = self._full((end - settled, width))
+        self.classes = self._full((settled - top, width))
+        self.confidence = self._full((settled - top, width))
+        self.probabilities = self._full((classes if self.keep_probabilities else 0, settled - top, width))
+        self.tail = self._empty((classes, end - top, 0), floats)
+        self.tail_class = self._empty((end - top, 0))
+        self.pairs = self._full((classes, classes), 0, self.xp.int64)
 
     def add(self, score: Scores) -> None:
         """Weigh one chip in and settle the columns that no later chip of its row touches."""
@@ -157,13 +151,13 @@ class _Canvas:
         settled = cols.settled(score.col)[1]
         window = score.window
         opens, open_classes, classes, confidence, planes = self._open_pixels(left, settled, bottom - top)
-        tail = np.empty((len(self.values), bottom - top, right - settled), dtype=np.float32)
-        tail_class = np.empty((bottom - top, right - settled), dtype=np.uint8)
+        tail = self._empty((len(self.values), bottom - top, right - settled), self.xp.float32)
+        tail_class = self._empty((bottom - top, right - settled))
         down = slice(top - window.top, bottom - window.top)
         across = slice(left - window.left, right - window.left)
         scored = score.probabilities
-        _blend_chip(
-            _nothing(len(self.values)) if scored is None else scored[:, down, across],
+        self.blend_chip(
+            self.nothing if scored is None else scored[:, down, across],
             score.valid[down, across],
             self.wy[score.row],
             self.wx[score.col],
@@ -191,14 +185,13 @@ class _Canvas:
                 self.probabilities[:, :, cols],
             )
         width, settled = right - left, self.classes.shape[0]
-        floats, none = np.empty((len(self.values), height - settled, width), dtype=np.float32), (0, width)
-        rows = np.empty((height, width), dtype=np.uint8)
+        classes, floats = len(self.values), self.xp.float32
         return (
-            (np.empty((len(self.values), *none), dtype=np.float32), floats),
-            (np.empty(none, dtype=np.uint8), np.empty((height - settled, width), dtype=np.uint8)),
-            rows[:settled],
-            rows[:settled].copy(),
-            np.empty((0, settled, width), dtype=np.uint8),
+            (self._empty((classes, 0, width), floats), self._empty((classes, height - settled, width), floats)),
+            (self._empty((0, width)), self._empty((height - settled, width))),
+            self._empty((settled, width)),
+            self._empty((settled, width)),
+            self._empty((0, settled, width)),
         )
 
     def finish_row(self, row: int) -> Strip:
@@ -208,6 +201,7 @@ class _Canvas:
             self.classes,
             self.confidence,
             self.probabilities if self.keep_probabilities else None,
+            self.pairs,
         )
         self.above, self.above_class = self.below, self.below_class
         if row + 1 < len(self.grid.rows.starts):
@@ -215,9 +209,8 @@ class _Canvas:
         return strip
 
 
-@lru_cache(maxsize=8)
-def _nothing(classes: int) -> Float32:
-    return np.zeros((classes, 0, 0), dtype=np.float32)
+def _kernel_for(xp: Any) -> Callable[..., None]:
+    return _blend_chip if xp is np else accumulate.blend_chip
 
 
 @numba.njit(cache=True, nogil=True, boundscheck=False)

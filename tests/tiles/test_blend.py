@@ -1,14 +1,23 @@
-"""Laws of blending, against an independent float64 blend of the whole scene."""
+"""Laws of blending, against an independent float64 blend of the whole scene.
+
+And the same bytes from all ways to blend: the compiled loop, whole-array operations on NumPy arrays, and on tensors.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiles.blend import Scores, SeamAudit, Strip, axis_weights, blend
+from tiles import accumulate
+from tiles.arrays import namespace
+from tiles.blend import Scores, Strip, axis_weights, blend
 from tiles.grid import Axis, ChipGrid
 from tiles.legend import NODATA, LandClass, Legend
 
@@ -71,6 +80,7 @@ def assemble(strips: Iterator[Strip], shape: tuple[int, int]) -> Strip:
         np.concatenate([p.classes for p in parts]),
         np.concatenate([p.confidence for p in parts]),
         np.concatenate(planes, axis=1) if planes else None,
+        np.sum([p.pairs for p in parts], axis=0),
     )
 
 
@@ -110,11 +120,10 @@ def test_a_constant_prediction_stays_constant(grid: ChipGrid) -> None:
     constant = np.array([0.1, 0.6, 0.2, 0.1], dtype=np.float32)[:, None, None]
     field = np.broadcast_to(constant, (4, grid.chip_size, grid.chip_size)).copy()
     whole = [replace(s, probabilities=field, valid=np.ones_like(s.valid)) for s in scores]
-    audit = SeamAudit()
-    found = assemble(blend(whole, grid, LEGEND, audit=audit), grid.shape)
+    found = assemble(blend(whole, grid, LEGEND), grid.shape)
     assert (found.classes == 7).all()
     assert (found.confidence == 60).all()
-    assert audit.disagreement == 0.0
+    assert found.pairs.sum() == found.pairs[1, 1]
 
 
 @settings(max_examples=40, deadline=None)
@@ -137,26 +146,24 @@ def test_a_blend_that_goes_on_in_the_middle_gives_the_same_bytes(
 @given(grids(), st.integers(0, 2**32 - 1), st.integers(1, 4))
 def test_blocks_of_columns_give_the_same_bytes_and_the_same_audit(grid: ChipGrid, seed: int, chip_cols: int) -> None:
     scores, _ = random_scores(grid, seed)
-    audit = SeamAudit()
-    whole = assemble(blend(scores, grid, LEGEND, probabilities=True, audit=audit), grid.shape)
+    whole = assemble(blend(scores, grid, LEGEND, probabilities=True), grid.shape)
     assert whole.probabilities is not None
-    pairs, edge = np.zeros_like(audit.pairs), 0
+    pairs, edge = np.zeros_like(whole.pairs), 0
     for block in grid.blocks(chip_cols):
         assert block.left == edge
         edge = block.right
         mine = [s for s in scores if block.first <= s.col < block.last]
-        part_audit = SeamAudit()
-        strips = blend(mine, grid, LEGEND, block=block, probabilities=True, audit=part_audit)
+        strips = blend(mine, grid, LEGEND, block=block, probabilities=True)
         part = assemble(strips, (grid.shape[0], block.width))
         cols = slice(block.left, block.right)
         assert (part.classes == whole.classes[:, cols]).all()
         assert (part.confidence == whole.confidence[:, cols]).all()
         assert part.probabilities is not None
         assert (part.probabilities == whole.probabilities[:, :, cols]).all()
-        pairs += part_audit.pairs
+        pairs += part.pairs
     assert edge == grid.shape[1]
     if grid.overlap <= grid.chip_size // 2:
-        assert (pairs == audit.pairs).all()
+        assert (pairs == whole.pairs).all()
 
 
 def test_the_audit_counts_overlap_pixels_that_disagree() -> None:
@@ -166,9 +173,63 @@ def test_the_audit_counts_overlap_pixels_that_disagree() -> None:
     votes[1][0, :1] = 1.0
     votes[1][2, 1:] = 1.0
     scores = [Scores(0, col, grid.window(0, col), votes[col], np.ones((4, 4), dtype=bool)) for col in range(2)]
-    audit = SeamAudit()
-    list(blend(scores, grid, LEGEND, audit=audit))
-    assert audit.pixels == 8
-    assert audit.pairs[0, 0] == 2
-    assert audit.pairs[0, 2] == 6
-    assert audit.disagreement == 0.75
+    (strip,) = blend(scores, grid, LEGEND)
+    assert strip.pairs.sum() == 8
+    assert strip.pairs[0, 0] == 2
+    assert strip.pairs[0, 2] == 6
+
+
+def on_tensors(scores: list[Scores]) -> list[Scores]:
+    tensor: Any = torch.from_numpy
+    return [
+        replace(
+            s,
+            probabilities=None if s.probabilities is None else tensor(s.probabilities),
+            valid=tensor(s.valid.copy()),
+        )
+        for s in scores
+    ]
+
+
+def in_numpy(strip: Any) -> dict[str, npt.NDArray[Any]]:
+    arrays = {name: getattr(strip, name) for name in ("classes", "confidence", "probabilities", "pairs")}
+    return {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@settings(max_examples=60, deadline=None)
+@given(grids(), st.integers(0, 2**32 - 1), st.integers(1, 4), st.booleans(), st.data())
+def test_whole_array_operations_give_the_bytes_of_the_compiled_loop(
+    kind: str, grid: ChipGrid, seed: int, chip_cols: int, probabilities: bool, data: st.DataObject
+) -> None:
+    """From any chip row on, in any block of columns; ties, invalid pixels and chips without scores among them."""
+    scores, _ = random_scores(grid, seed)
+    if data.draw(st.booleans()):  # few levels of probability, so many ties
+        scores = [
+            s if s.probabilities is None else replace(s, probabilities=np.round(4 * s.probabilities) / np.float32(4))
+            for s in scores
+        ]
+    block = data.draw(st.sampled_from(grid.blocks(chip_cols)))
+    first = data.draw(st.integers(0, len(grid.rows.starts) - 1))
+    mine = [s for s in scores if s.row >= first and block.first <= s.col < block.last]
+    compiled = list(blend(mine, grid, LEGEND, first_row=first, block=block, probabilities=probabilities))
+    other = on_tensors(mine) if kind == "torch" else mine
+    with patch("tiles.blend._kernel_for", lambda _: accumulate.blend_chip):
+        found = list(blend(other, grid, LEGEND, first_row=first, block=block, probabilities=probabilities))
+    assert [s.top for s in found] == [s.top for s in compiled]
+    for one, two in zip(found, compiled, strict=True):
+        assert isinstance(one.classes, torch.Tensor if kind == "torch" else np.ndarray)
+        expected = in_numpy(two)
+        for name, array in in_numpy(one).items():
+            assert array.dtype == expected[name].dtype
+            np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_an_array_names_its_functions() -> None:
+    class Other:
+        def __array_namespace__(self) -> str:
+            return "its own"
+
+    assert namespace(np.zeros(1)) is np
+    assert namespace(torch.zeros(1)) is torch
+    assert namespace(Other()) == "its own"
