@@ -70,6 +70,7 @@ async def parts(request: Request) -> Parts:
 
 PartsDep = Annotated[Parts, Depends(parts)]
 
+
 class Gate(SecurityBase):
     """Lets callers in whose key has a scope, as a dependency of a route.
 

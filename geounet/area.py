@@ -87,6 +87,8 @@ def _write(dataset: Any, polygon: BaseGeometry, window: Window, part: Path) -> N
         out.descriptions = dataset.descriptions
         out.scales, out.offsets = dataset.scales, dataset.offsets
         out.colorinterp = dataset.colorinterp
+        if taken := dataset.tags().get("TIFFTAG_DATETIME"):
+            out.update_tags(TIFFTAG_DATETIME=taken)
         for top in range(0, window.height, step):
             rows = min(step, window.height - top)
             there = Window(window.col_off, window.row_off + top, window.width, rows)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from geounet.bundle import ModelBundle
 from geounet.preview import write_preview
+from geounet.stac_item import ITEM, stac_item
 from geounet.thumbnail import Thumbnail, as_rgb
 from geounet.workplace import SUMMARY, Workplace
 from tiles.errors import OutputError
@@ -75,6 +76,7 @@ def write_map(
                 raise
             summary = rasters.result()
         _write_json(folder / "run.json", _run(spool, about, watch))
+        _write_json(folder / ITEM, stac_item(scene, bundle, summary, folder))
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written: {error.strerror or error}; make room and give the same command to go on"

@@ -1,5 +1,6 @@
 """Finished maps: summary, files, tiles, points."""
 
+import json
 from email.utils import formatdate
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,20 +17,20 @@ from geounet.store import MapRecord
 
 router = APIRouter(tags=["maps"])
 
+GEOJSON = "application/geo+json"
 FILES = {
     "classes.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
     "confidence.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
     "probabilities.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
     "classes.tif.aux.xml": "application/xml",
     "polygons.gpkg": "application/geopackage+sqlite3",
-    "polygons.geojson": "application/geo+json",
+    "polygons.geojson": GEOJSON,
     "polygons.geojsonl": "application/geo+json-seq",
-    "polygons.fgb": "application/flatgeobuf",
+    "polygons.fgb": "application/vnd.flatgeobuf",
     "polygons.parquet": "application/vnd.apache.parquet",
     "preview.png": "image/png",
     "summary.json": "application/json",
     "run.json": "application/json",
-    "item.json": "application/geo+json",
 }
 FileName = Literal[
     "classes.tif",
@@ -44,7 +45,6 @@ FileName = Literal[
     "preview.png",
     "summary.json",
     "run.json",
-    "item.json",
 ]
 Layer = Annotated[Literal["classes", "confidence", "scene"], Query(description="What the tiles show.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -84,6 +84,8 @@ def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading) -> M
         Link(href=f"{here}/tilejson.json?layer={layer}", rel="tiles", type="application/json", title=layer)
         for layer in ("classes", "confidence", "scene")
     ]
+    if (folder / "item.json").is_file():
+        links.append(Link(href=f"{here}/item.json", rel="describedby", type=GEOJSON, title="The map as a STAC Item"))
     summary = {**parts.features.layer(folder).summary, "scene": record.title}
     return MapOut(**entry.model_dump(exclude={"links"}), summary=summary, links=[*entry.links, *links])
 
@@ -162,6 +164,32 @@ def point(
         class_name=next((c["name"] for c in classes if c["value"] == value), None),
         confidence=None if confidence is None else confidence / 100,
     )
+
+
+@router.get(
+    "/maps/{map_id}/item.json",
+    response_class=Response,
+    responses={200: {"content": {GEOJSON: {"schema": {"type": "object"}}}, "description": "A STAC 1.1 Item"}},
+)
+def item(map_id: Id, request: Request, parts: PartsDep, caller: Reading) -> Response:
+    """The map as a STAC Item; its assets are the map's files."""
+    record = seen_map(parts, caller, map_id)
+    path = parts.store.map_folder(record.id) / "item.json"
+    if not path.is_file():
+        raise NotFoundError("this map has no item.json: it was made by an earlier version")
+    stac = json.loads(path.read_text(encoding="utf-8"))
+    base = base_url(request)
+    here = f"{base}/maps/{record.id}"
+    stac["id"] = record.id
+    stac["properties"]["title"] = f"Land cover of {record.title}"
+    stac["links"] = [
+        {"rel": "self", "href": f"{here}/item.json", "type": GEOJSON},
+        {"rel": "related", "href": here, "type": "application/json", "title": "The map"},
+        {"rel": "related", "href": f"{base}/collections/{record.id}", "type": "application/json", "title": "Polygons"},
+    ]
+    for name, asset in stac["assets"].items():
+        asset["href"] = f"{here}/{name}"
+    return Response(json.dumps(stac), media_type=GEOJSON)
 
 
 @router.get(

@@ -12,10 +12,13 @@ from typing import Any
 import httpx2
 import numpy as np
 import psutil
+import pystac
 import pytest
 import rasterio
+from pystac.validation import JsonSchemaSTACValidator
 
 from api.models import Accepted, FeatureCollectionOut, JobOut, Jobs, MapOut, Maps
+from geounet.features import FeatureLayer
 from geounet.settings import ServiceSettings
 from geounet.store import Store
 
@@ -80,6 +83,26 @@ def test_a_job_becomes_a_map_with_everything(http: httpx2.Client, done: JobOut, 
     assert done.progress.done == done.progress.total
     for name in ("summary.json", "run.json"):
         assert str(working.data) not in http.get(f"/maps/{done.id}/{name}").text
+
+
+def test_a_map_is_a_stac_item_whose_assets_can_be_fetched(http: httpx2.Client, done: JobOut) -> None:
+    link = next(x for x in http.get(f"/maps/{done.id}").json()["links"] if x["rel"] == "describedby")
+    answer = http.get(link["href"])
+    assert answer.headers["content-type"] == link["type"] == "application/geo+json"
+    JsonSchemaSTACValidator().validate_core(answer.json(), pystac.STACObjectType.ITEM, "1.1.0")
+    item = pystac.Item.from_dict(answer.json())
+    assert item.id == done.id
+    assert item.common_metadata.title == "Land cover of suburb.tif"
+    assert {"classes.tif", "polygons.geojson", "summary.json"} <= item.assets.keys()
+    for asset in item.assets.values():
+        assert http.head(asset.href).status_code == 200, asset.href
+        assert asset.media_type == http.head(asset.href).headers["content-type"]
+    for way in item.links:
+        assert http.get(str(way.target)).status_code == 200
+
+
+def test_a_page_of_a_new_map_is_a_look_up(done: JobOut, working: Any) -> None:
+    assert FeatureLayer(working.data / "maps" / done.id).has_texts
 
 
 def test_events_tell_the_story_until_the_end(http: httpx2.Client, scene_file: Path) -> None:

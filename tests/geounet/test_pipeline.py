@@ -34,6 +34,7 @@ FILES = {
     "summary.json",
     "run.json",
     "preview.png",
+    "item.json",
 }
 
 
