@@ -64,6 +64,13 @@ class Stretch:
             out[:, ~valid] = INVALID
         return out
 
+    def tables(self, dtype: npt.DTypeLike) -> Float32:
+        """`apply` for every count of a type of up to 16 bits, by its bits as a number: (bands, counts).
+
+        One row stands for all bands where they share it.
+        """
+        return np.stack([_table(np.dtype(dtype), band) for band in self.bands or (None,)])
+
     def as_record(self) -> dict[str, Any]:
         """For `summary.json`."""
         return asdict(self)

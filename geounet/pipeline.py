@@ -195,14 +195,14 @@ class _Job:
         pairs = np.array((self.spool.audit or {"pairs": 0})["pairs"], dtype=np.int64)
         chips = thumbnail.tap(cut(self.scene, grid, first, block), self.stretch.apply)
         strips = blend(
-            engine.predict(chips, self.stretch.apply),
+            engine.predict(chips, self.stretch),
             grid,
             self.bundle.legend,
             first_row=first,
             block=block,
             probabilities=self.options.probabilities,
         )
-        for strip in strips:
+        for strip in engine.fetch(strips):
             if strip.top < self.spool.next_row:  # made again only to go on below it; it is counted already
                 continue
             pairs = pairs + strip.pairs

@@ -1,20 +1,18 @@
 """Cut a scene into overlapping chips."""
 
-import queue
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tiles.ahead import ahead
 from tiles.grid import Block, ChipGrid, Window
 
 Counts = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
-T = TypeVar("T")
 
 _ROWS_AT_ONCE = 256
 
@@ -63,7 +61,7 @@ def cut(scene: Readable, grid: ChipGrid, first_row: int = 0, block: Block | None
     """
     block = block or grid.whole
     left = grid.cols.starts[block.first]
-    with closing(_ahead(_strips(scene, grid, first_row, block))) as strips:
+    with closing(ahead(_strips(scene, grid, first_row, block))) as strips:
         for row, counts, valid in strips:
             for col in range(block.first, block.last):
                 start = grid.cols.starts[col] - left
@@ -120,40 +118,3 @@ def _padded(counts: Counts, valid: Mask, chip: int) -> tuple[Counts, Mask]:
         np.pad(counts, ((0, 0), (0, down), (0, across)), mode="reflect"),
         np.pad(valid, ((0, down), (0, across)), mode="reflect"),
     )
-
-
-def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """The same items, made on a thread: the next one while the consumer works on this one, and no further ahead."""
-    done = object()
-    slot: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    wanted = threading.Semaphore(1)
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            while True:
-                wanted.acquire()
-                if stop.is_set():
-                    return
-                item = next(items, done)
-                slot.put((item, None))
-                if item is done:
-                    return
-        except BaseException as error:  # handed over to the consumer, whatever it is
-            slot.put((done, error))
-
-    thread = threading.Thread(target=work, name="geounet-reader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = slot.get()
-            if error is not None:
-                raise error
-            if item is done:
-                return
-            wanted.release()
-            yield item
-    finally:
-        stop.set()
-        wanted.release()
-        thread.join()

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from geounet.bundle import ModelBundle
 from geounet.engines.views import VIEWS
 from geounet.errors import EngineError
-from tiles.blend import Scores
+from geounet.normalise import Stretch
+from tiles.blend import Scores, Strip
 from tiles.chips import Chip
 
 Float32 = npt.NDArray[np.float32]
@@ -45,11 +46,15 @@ class Engine(Protocol):
         """What runs where, in which precision."""
         ...
 
-    def predict(self, chips: Iterable[Chip], prepare: Prepare) -> Iterator[Scores]:
+    def predict(self, chips: Iterable[Chip], stretch: Stretch) -> Iterator[Scores]:
         """Class probabilities of every chip, in the order the chips came; empty chips are passed on unscored.
 
-        Probabilities are valid until the next ones are asked for.
+        Scores are valid until the next ones are asked for. They lie where the engine works.
         """
+        ...
+
+    def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
+        """Strips blended from this engine's scores, as NumPy arrays."""
         ...
 
 
@@ -75,17 +80,24 @@ def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto")
 
 
 def open_engine(
-    bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float = 1.0, tta: str = "none"
+    bundle: ModelBundle,
+    spec: EngineSpec,
+    chip_size: int,
+    upsample: float = 1.0,
+    tta: str = "none",
+    *,
+    compiled: bool = False,
 ) -> Engine:
     """The engine for a resolved `spec`. `upsample` enlarges every chip for the network and its scores back.
 
-    `tta`, one of `TTA`, has it score every chip in several views and average them.
+    `tta`, one of `TTA`, has it score every chip in several views and average them. `compiled` lets a GPU run the
+    network through `torch.compile`.
     """
     if tta == "none":
-        return _open(bundle, spec, chip_size, upsample)
+        return _open(bundle, spec, chip_size, upsample, compiled)
     from geounet.engines.tta import AugmentedEngine
 
-    return AugmentedEngine(VIEWS[tta], lambda scale: _open(bundle, spec, chip_size, upsample * scale))
+    return AugmentedEngine(VIEWS[tta], lambda scale: _open(bundle, spec, chip_size, upsample * scale, compiled))
 
 
 def check_tta(tta: str) -> str:
@@ -95,14 +107,28 @@ def check_tta(tta: str) -> str:
     return tta
 
 
-def _open(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float) -> Engine:
+def _open(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float, compiled: bool) -> Engine:
     if spec.engine == "openvino":
         from geounet.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(bundle, spec, chip_size, upsample)
+    if spec.device != "cpu":
+        from geounet.engines.device import DeviceEngine
+
+        return DeviceEngine(bundle, spec, chip_size, upsample, compiled)
     from geounet.engines.torch import TorchEngine
 
     return TorchEngine(bundle, spec, chip_size, upsample)
+
+
+def device_memory(spec: EngineSpec) -> int | None:
+    """Bytes of a CUDA device that this process may use; None for other devices, whose memory is the machine's."""
+    if not spec.device.startswith("cuda"):
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(spec.device)
+    return int(free + torch.cuda.memory_reserved(spec.device))
 
 
 def cores() -> int:

@@ -12,9 +12,10 @@ import openvino as ov
 import platformdirs
 
 from geounet.bundle import ModelBundle
-from geounet.engines import EngineSpec, Prepare, cores
+from geounet.engines import EngineSpec, cores
 from geounet.errors import EngineError
-from tiles.blend import Scores
+from geounet.normalise import Stretch
+from tiles.blend import Scores, Strip
 from tiles.chips import Chip
 
 _CONVERTER = 1
@@ -56,7 +57,7 @@ class OpenVinoEngine:
         # One more than streams: the next chip waits ready while the last one's scores are blended.
         self._requests = [self._compiled.create_infer_request() for _ in range(streams + 1)]
 
-    def predict(self, chips: Iterable[Chip], prepare: Prepare) -> Iterator[Scores]:
+    def predict(self, chips: Iterable[Chip], stretch: Stretch) -> Iterator[Scores]:
         """See `Engine.predict`."""
         free = deque(self._requests)
         running: deque[tuple[Chip, Any]] = deque()
@@ -67,7 +68,7 @@ class OpenVinoEngine:
                     while not free:
                         yield from self._finish(running, free)
                     request = free.popleft()
-                    request.start_async({0: prepare(chip.counts, chip.valid)[None]}, share_inputs=False)
+                    request.start_async({0: stretch.apply(chip.counts, chip.valid)[None]}, share_inputs=False)
                 running.append((chip, request))
                 while running and running[0][1] is None:
                     yield from self._finish(running, free)
@@ -77,6 +78,10 @@ class OpenVinoEngine:
             for _, request in running:
                 if request is not None:
                     request.wait()
+
+    def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
+        """See `Engine.fetch`."""
+        return strips
 
     def _finish(self, running: "deque[tuple[Chip, Any]]", free: "deque[Any]") -> Iterator[Scores]:
         """The oldest chip's scores; they lie in the request's own memory, which is free again after they were used."""

@@ -9,10 +9,11 @@ from dataclasses import replace
 from itertools import tee
 from typing import Any
 
-from geounet.engines import Engine, EngineSpec, Prepare
+from geounet.engines import Engine, EngineSpec
 from geounet.engines.views import Views, turned, turned_back
+from geounet.normalise import Stretch
 from tiles.arrays import namespace
-from tiles.blend import Scores
+from tiles.blend import Scores, Strip
 from tiles.chips import Chip
 
 
@@ -28,10 +29,10 @@ class AugmentedEngine:
         """What runs where, in which precision."""
         return self.engines[0].spec
 
-    def predict(self, chips: Iterable[Chip], prepare: Prepare) -> Iterator[Scores]:
+    def predict(self, chips: Iterable[Chip], stretch: Stretch) -> Iterator[Scores]:
         """See `Engine.predict`."""
         found = [
-            iter(engine.predict(self._views_of(mine), prepare))
+            iter(engine.predict(self._views_of(mine), stretch))
             for engine, mine in zip(self.engines, tee(chips, len(self.engines)), strict=True)
         ]
         mean = None
@@ -47,6 +48,10 @@ class AugmentedEngine:
             mean *= 1.0 / (len(self.views.turns) * len(found))
             # The last view's validity: an engine's earlier answers may be overwritten by now.
             yield replace(first, probabilities=mean, valid=turned_back(last.valid, self.views.turns[-1]))
+
+    def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
+        """See `Engine.fetch`."""
+        return self.engines[0].fetch(strips)
 
     def _views_of(self, chips: Iterable[Chip]) -> Iterator[Chip]:
         """Every chip in all its turns; an empty one, which nobody scores, once."""

@@ -15,7 +15,7 @@ from geounet.train.area import AreaEstimate, corrected_areas
 from geounet.train.boundary import BoundaryScore
 from geounet.train.labels import LabelCodes
 from geounet.train.metrics import Calibration, Confusion
-from tiles.blend import Scores, blend
+from tiles.blend import blend
 from tiles.chips import cut
 from tiles.grid import ChipGrid, Window
 from tiles.legend import NODATA, Legend
@@ -119,8 +119,9 @@ class Predictor:
         card = self.bundle.card
         grid = ChipGrid((counts.shape[1], counts.shape[2]), card.chip_size, card.overlap)
         chips = cut(ImageScene(np.ascontiguousarray(counts)), grid)
-        scores: Iterable[Scores] = self.engine.predict(chips, Stretch("none").apply)
-        strips = [s.probabilities for s in blend(scores, grid, self.bundle.legend, probabilities=True)]
+        scores = self.engine.predict(chips, Stretch("none"))
+        blended = self.engine.fetch(blend(scores, grid, self.bundle.legend, probabilities=True))
+        strips = [s.probabilities for s in blended]
         whole = np.concatenate([s for s in strips if s is not None], axis=1).astype(np.float32)
         return np.asarray(np.maximum(whole, 0.25) / 100, dtype=np.float32)  # one byte a percent: nothing is impossible
 

@@ -82,7 +82,7 @@ def test_scores_are_the_mean_over_explicit_views(bundle: ModelBundle, engine: st
         pytest.importorskip("openvino")
     scoring = open_engine(bundle, EngineSpec(engine, "cpu", "f32"), CHIP, tta=tta)
     given_chips = chips()
-    for chip, scores in zip(given_chips, scoring.predict(iter(given_chips), Stretch("none").apply), strict=True):
+    for chip, scores in zip(given_chips, scoring.predict(iter(given_chips), Stretch("none")), strict=True):
         assert (scores.row, scores.col, scores.window) == (chip.row, chip.col, chip.window)
         np.testing.assert_array_equal(scores.valid, chip.valid)
         if chip.empty:
