@@ -5,6 +5,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING
 
+from geounet.engines import batch_size
 from geounet.engines.views import VIEWS
 from geounet.errors import ResourceError
 from tiles.grid import Block, ChipGrid
@@ -21,6 +22,9 @@ _CHIP_BYTES = {"openvino": {"bf16": 215, "f32": 300}, "torch": {"bf16": 330, "f3
 _RATES = {"openvino": {"bf16": 4.0, "f32": 1.4}, "torch": {"bf16": 1.7, "f32": 0.7}}
 """Network megapixels a second and core: orders of magnitude, to say minutes or hours."""
 _CUDA_RATE = 150.0
+"""Network megapixels a second. A guess: no GPU was at hand."""
+_DEVICE_BYTES = {"f32": 1200, "bf16": 700, "fp16": 700}
+"""Activations a network pixel on a GPU: twice what a CPU takes, for libraries' scratch space. A guess as well."""
 _FINISH_RATE = 15.0
 """Megapixels a second of the finish pass on a class map with real texture."""
 
@@ -55,14 +59,29 @@ def memory_needed(plan: "Plan", shape: tuple[int, int], pixels: Pixels, streams:
 
 def _chips(plan: "Plan", pixels: Pixels, streams: int) -> float:
     side = plan.chip_size * plan.upsample
-    network = _CHIP_BYTES[plan.engine].get(plan.precision, 600) if plan.device == "cpu" else 0
+    network = _CHIP_BYTES[plan.engine].get(plan.precision, 600)
     views = VIEWS[plan.tta]
     if plan.engine == "openvino":
         at_work = streams * sum(scale**2 for scale in views.scales)
     else:
         at_work = max(views.scales) ** 2
+    if plan.device != "cpu":  # three buffers of raw counts, pinned; all else is on the device
+        return 3 * batch_size(plan.device, round(side)) * plan.chip_size**2 * (pixels.bands * pixels.itemsize + 1)
     kept = 3 if plan.tta == "none" else 4
     return at_work * side * side * network + kept * plan.chip_size**2 * 4 * (pixels.classes + pixels.bands)
+
+
+def device_memory_needed(plan: "Plan", shape: tuple[int, int], pixels: Pixels) -> int:
+    """Bytes of a GPU's own memory that a map of `shape` (rows, columns) takes at most."""
+    chip, scales = plan.chip_size, VIEWS[plan.tta].scales
+    sides = [round(chip * plan.upsample * scale) for scale in scales]
+    network = max(batch_size(plan.device, side) * side**2 for side in sides) * _DEVICE_BYTES.get(plan.precision, 1200)
+    counts = 3 * (pixels.bands * pixels.itemsize + 1) + 4 * pixels.bands
+    chips = sum(batch_size(plan.device, side) for side in sides) * chip**2 * (counts + 4 * pixels.classes)
+    blending = 4 * chip**2 * 4 * pixels.classes
+    width = max(block.width for block in plan.blocks(shape))
+    rows = width * (2 * plan.overlap * (4 * pixels.classes + 1) + 3 * chip * (2 + pixels.classes))
+    return int(network + chips + blending + rows)
 
 
 def _read_width(grid: ChipGrid, block: Block) -> int:

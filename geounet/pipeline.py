@@ -12,7 +12,7 @@ import numpy as np
 
 from geounet import __version__
 from geounet.bundle import ModelBundle
-from geounet.engines import Engine, check_tta, cores, open_engine, resolve
+from geounet.engines import Engine, check_tta, chosen_device, cores, device_memory, open_engine, resolve
 from geounet.estimate import Cost, Pixels, cost_of, require_disk
 from geounet.plan import Plan, make_plan
 from geounet.workplace import Workplace
@@ -105,6 +105,7 @@ def map_scene(
         assume_crs=options.assume_crs,
         gsd_range=bundle.card.gsd_m,
         force=options.force,
+        decoders=_decoders(options),
     ) as scene:
         request = request_of(scene, bundle, options)
         with Workplace.claim(out, overwrite=overwrite, restart=restart) as place:
@@ -251,9 +252,16 @@ class EngineShelf:
         key = (bundle.digest, plan)
         if self._engine is None or self._key != key:
             self._engine = None
-            self._engine = open_engine(bundle, plan.spec, plan.chip_size, plan.upsample, plan.tta)
+            self._engine = open_engine(
+                bundle, plan.spec, plan.chip_size, plan.upsample, plan.tta, compiled=plan.compiled
+            )
             self._key = key
         return self._engine
+
+
+def _decoders(options: Options) -> int:
+    """Threads that decode a scene: one keeps up with a network on the cores; a GPU leaves the cores to them."""
+    return 1 if chosen_device(options.engine, options.device) == "cpu" else cores()
 
 
 def planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, Cost]:
@@ -272,6 +280,7 @@ def planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, 
         overlap=options.overlap,
         max_memory=options.max_memory,
         tta=check_tta(options.tta),
+        device_memory=device_memory(spec),
     )
     return plan, cost_of(plan, shape, pixels, cores(), 2 + (classes if options.probabilities else 0))
 

@@ -1,19 +1,24 @@
 """The choices for one map: everything that `auto` stands for, decided once, recorded, kept by a resumed run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from geounet.bundle import ModelBundle
 from geounet.engines import EngineSpec
+from geounet.engines.views import VIEWS
 from geounet.errors import ResourceError
-from geounet.estimate import Pixels, memory_needed
+from geounet.estimate import Pixels, device_memory_needed, memory_needed
 from tiles.grid import Block, ChipGrid
 
 _MULTIPLE = 32
 _USUAL_MEMORY = 1_400_000_000
 _LARGEST_CHIP = {"cpu": 1024, "mps": 1024, "cuda": 2048}
+_SMALLEST_CHIP = 256
+_DEVICE_SHARE = 0.8
+_COMPILE_PIXELS = 20e9
+"""Network pixels from which on a GPU compiles: a minute or two of eager work, by the rate that estimates go by."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Plan:
     """What runs, on what, in chips of which size; sizes in pixels of the map's grid.
 
     `block_chips` is the number of chips across a block of columns; 0 maps the whole width at once. `tta` is one
-    of `geounet.engines.TTA`.
+    of `geounet.engines.TTA`. `compiled` runs the network through `torch.compile`.
     """
 
     engine: str
@@ -32,6 +37,7 @@ class Plan:
     upsample: float
     block_chips: int = 0
     tta: str = "none"
+    compiled: bool = False
 
     @property
     def spec(self) -> EngineSpec:
@@ -64,18 +70,30 @@ def make_plan(
     overlap: int | None = None,
     max_memory: int | None = None,
     tta: str = "none",
+    device_memory: int | None = None,
 ) -> Plan:
     """Decide chip size, overlap and blocks of columns for a map of `shape` (rows, columns); what is given is taken.
 
     Memory is kept under `max_memory` bytes, by default 1.4 GB: first by mapping in blocks of columns, then with
     smaller chips. Raises GridError for a chip size and overlap that do not go together, ResourceError where no plan
-    keeps to a `max_memory` that was asked for.
+    keeps to a `max_memory` that was asked for. `device_memory`, in bytes, is what a GPU has to give: an `auto` chip
+    size keeps to most of it.
     """
     overlap = bundle.card.overlap if overlap is None else overlap
     budget = max_memory or _USUAL_MEMORY
     smallest = None
-    for size in _chip_sizes(shape, overlap, _largest_chip(spec, upsample), chip_size):
-        whole = Plan(spec.engine, spec.device, spec.precision, size, overlap, upsample, tta=tta)
+    compiled = _pays_to_compile(spec, shape[0] * shape[1] * upsample**2 * VIEWS[tta].cost)
+
+    def plan_of(size: int) -> Plan:
+        return Plan(spec.engine, spec.device, spec.precision, size, overlap, upsample, tta=tta, compiled=compiled)
+
+    largest = _largest_chip(spec, upsample)
+    if device_memory is not None and chip_size is None:
+        largest = _fitting_device(
+            largest, overlap, device_memory, lambda size: device_memory_needed(plan_of(size), shape, pixels)
+        )
+    for size in _chip_sizes(shape, overlap, largest, chip_size):
+        whole = plan_of(size)
         whole.grid(shape)  # refuses impossible pairs before any work
         for plan in _narrower(whole, shape):
             need = memory_needed(plan, shape, pixels, cores)
@@ -106,6 +124,18 @@ def _narrower(plan: Plan, shape: tuple[int, int]) -> Iterator[Plan]:
     yield plan
     for blocks in range(2, chips + 1):
         yield replace(plan, block_chips=math.ceil(chips / blocks))
+
+
+def _pays_to_compile(spec: EngineSpec, scored: float) -> bool:
+    """Compiling takes a minute or so, which only much work repays; other devices than CUDA gain little."""
+    return spec.device.startswith("cuda") and scored >= _COMPILE_PIXELS
+
+
+def _fitting_device(largest: int, overlap: int, memory: int, needed: Callable[[int], int]) -> int:
+    """The largest chip size that most of a device's memory holds, never less than the smallest that makes sense."""
+    smallest = _MULTIPLE * math.ceil(max(_SMALLEST_CHIP, 2 * overlap) / _MULTIPLE)
+    sizes = range(largest, smallest, -_MULTIPLE)
+    return next((size for size in sizes if needed(size) <= _DEVICE_SHARE * memory), min(smallest, largest))
 
 
 def _largest_chip(spec: EngineSpec, upsample: float) -> int:

@@ -144,20 +144,22 @@ def open_scene(
     assume_crs: str | None = None,
     gsd_range: tuple[float, float] | None = None,
     force: bool = False,
+    decoders: int = 1,
 ) -> Scene:
     """Open a GeoTIFF (a file, `https://...` or `/vsi...`) to read the `wanted` bands, in that order.
 
     `bands` says which file band (from 1) a name means; without `wanted`, all bands of the file are read, by number.
     With `gsd_range` (finest, coarsest, in metres) a finer scene is reduced to the finest, on a grid with the same
     origin, and a coarser one gets an `upsample` of up to 2; beyond that nothing helps, and `force` only says that the
-    user knows. Nothing of the pixels is decoded but a few blocks of an alpha band.
+    user knows. Nothing of the pixels is decoded but a few blocks of an alpha band; later, `decoders` threads decode
+    the blocks of a window.
 
     Raises BandError where bands cannot be matched, SceneError where the file cannot be used; each message is one line
     that names the file and the way on.
     """
     shown = os.fspath(path)
     with ExitStack() as stack, gdal_environment(path):
-        dataset = stack.enter_context(open_dataset(path))
+        dataset = stack.enter_context(open_dataset(path, NUM_THREADS=decoders))
         check_complete(dataset, shown)
         refuse_unreadable(dataset, shown)
         place = find_place(dataset, shown, assume_crs)

@@ -25,6 +25,9 @@ PRECISIONS = ("auto", "f32", "bf16", "fp16")
 TTA = tuple(VIEWS)
 """Names of test-time augmentations."""
 
+_BATCH_PIXELS = 2048 * 2048
+_MOST_CHIPS = 16
+
 
 @dataclass(frozen=True)
 class EngineSpec:
@@ -68,8 +71,7 @@ def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto")
         raise EngineError(f"no engine '{engine}', choose one of: {', '.join(ENGINES)}")
     if precision not in PRECISIONS:
         raise EngineError(f"no precision '{precision}', choose one of: {', '.join(PRECISIONS)}")
-    if device == "auto":
-        device = "cpu" if engine == "openvino" else _best_device()
+    device = chosen_device(engine, device)
     if engine == "auto":
         engine = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
     if engine == "openvino":
@@ -77,6 +79,13 @@ def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto")
     else:
         from geounet.engines.torch import resolve_precision
     return EngineSpec(engine, device, resolve_precision(device, precision))
+
+
+def chosen_device(engine: str, device: str) -> str:
+    """The device for `auto`, or the one asked for, whether it is here or not."""
+    if device != "auto":
+        return device
+    return "cpu" if engine == "openvino" else _best_device()
 
 
 def open_engine(
@@ -119,6 +128,14 @@ def _open(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float
     from geounet.engines.torch import TorchEngine
 
     return TorchEngine(bundle, spec, chip_size, upsample)
+
+
+def batch_size(device: str, side: int) -> int:
+    """Chips of `side` network pixels that are scored at once: enough of small ones to keep a CUDA device busy.
+
+    It depends on nothing else, so that a run that goes on later, with other memory free, computes the same bytes.
+    """
+    return max(1, min(_MOST_CHIPS, _BATCH_PIXELS // side**2)) if device.startswith("cuda") else 1
 
 
 def device_memory(spec: EngineSpec) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 
 from geounet.bundle import ModelBundle
-from geounet.engines import EngineSpec
+from geounet.engines import EngineSpec, batch_size
 from geounet.engines.torch import DTYPES, checked
 from geounet.engines.transfer import DeviceStretch, Feed, Returning, returning
 from geounet.errors import EngineError
@@ -25,9 +25,6 @@ from tiles.blend import Scores, Strip
 from tiles.chips import Chip
 
 log = logging.getLogger("geounet.engines")
-
-_BATCH_PIXELS = 2048 * 2048
-_MOST_CHIPS = 16
 
 
 class DeviceEngine:
@@ -40,7 +37,7 @@ class DeviceEngine:
         self.device = torch.device(checked(spec.device))
         scorer = Scorer(bundle, chip_size, upsample).eval()
         self.scorer = scorer.to(self.device).to(memory_format=torch.channels_last)
-        self.batch_size = batch_size(self.device.type, scorer.inner_size)
+        self.batch_size = batch_size(spec.device, scorer.inner_size)
         self._forward: Any = torch.compile(self.scorer, dynamic=False) if compiled else self.scorer
 
     def predict(self, chips: Iterable[Chip], stretch: Stretch) -> Iterator[Scores]:
@@ -109,14 +106,6 @@ class DeviceEngine:
                 f"{self.spec}: not enough device memory for chips of {self.scorer.chip_size} px; "
                 "start over (--restart) with a smaller --chip-size, or choose --device cpu"
             ) from error
-
-
-def batch_size(device: str, side: int) -> int:
-    """Chips of `side` network pixels that are scored at once: enough of small ones to keep a CUDA device busy.
-
-    It depends on nothing else, so that a run that goes on later, with other memory free, computes the same bytes.
-    """
-    return max(1, min(_MOST_CHIPS, _BATCH_PIXELS // side**2)) if device == "cuda" else 1
 
 
 def _reproducible(device: torch.device) -> AbstractContextManager[Any]:

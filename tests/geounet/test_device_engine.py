@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import geounet.engines
 from geounet.bundle import ModelBundle
-from geounet.engines import Engine, EngineSpec
-from geounet.engines.device import DeviceEngine, batch_size
+from geounet.engines import Engine, EngineSpec, batch_size
+from geounet.engines.device import DeviceEngine
 from geounet.engines.torch import TorchEngine
 from geounet.engines.transfer import DeviceStretch
 from geounet.errors import EngineError
@@ -197,7 +197,7 @@ def test_counts_become_the_same_floats_on_the_device(dtype: str, method: str, se
 
 def test_small_chips_are_scored_together_on_cuda_only() -> None:
     assert [batch_size("cuda", side) for side in (64, 512, 1024, 2048, 4096)] == [16, 16, 4, 1, 1]
-    assert batch_size("mps", 512) == batch_size("cpu", 64) == 1
+    assert batch_size("cuda:1", 1024) // 4 == batch_size("mps", 512) == batch_size("cpu", 64) == 1
 
 
 def test_too_little_device_memory_is_told_with_what_to_do(bundle: ModelBundle) -> None:

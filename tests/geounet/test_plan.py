@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geounet.bundle import ModelBundle
-from geounet.engines import EngineSpec
+from geounet.engines import TTA, EngineSpec
 from geounet.errors import ResourceError
-from geounet.estimate import Cost, Pixels, cost_of, memory_needed, require_disk
+from geounet.estimate import Cost, Pixels, cost_of, device_memory_needed, memory_needed, require_disk
 from geounet.pipeline import Options, map_scene
 from geounet.plan import make_plan
 from tiles.errors import GridError
@@ -62,6 +62,54 @@ def test_a_promise_that_cannot_be_kept_is_refused_with_the_number_it_needs(bundl
 def test_chip_size_and_overlap_that_do_not_go_together_are_refused(bundle: ModelBundle) -> None:
     with pytest.raises(GridError, match="overlap"):
         make_plan((5000, 5000), bundle, SPEC, PIXELS, 2, chip_size=64, overlap=64)
+
+
+CUDA = EngineSpec("torch", "cuda", "fp16")
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, st.floats(1.0, 2.0), st.floats(0.3, 80.0), st.sampled_from(TTA))
+def test_chips_fit_the_device_as_far_as_chips_can(
+    bundle: ModelBundle, rows: int, cols: int, upsample: float, gigabytes: float, tta: str
+) -> None:
+    memory, shape = int(gigabytes * 1e9), (rows, cols)
+    plan = make_plan(shape, bundle, CUDA, PIXELS, 2, upsample=upsample, device_memory=memory, tta=tta)
+    if plan.chip_size > 256:
+        assert device_memory_needed(plan, shape, PIXELS) <= 0.8 * memory
+    larger = make_plan(shape, bundle, CUDA, PIXELS, 2, upsample=upsample, device_memory=2 * memory, tta=tta)
+    if max(shape) > 2048:
+        assert larger.chip_size >= plan.chip_size // 2
+    asked = make_plan(shape, bundle, CUDA, PIXELS, 2, chip_size=1024, device_memory=memory)
+    assert asked.chip_size == 1024
+
+
+def test_small_devices_get_small_chips(bundle: ModelBundle) -> None:
+    sizes = [
+        make_plan((20_000, 20_000), bundle, CUDA, PIXELS, 2, device_memory=int(g * 1e9)).chip_size
+        for g in (1, 4, 8, 80)
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] <= 2048
+
+
+def test_only_much_work_on_cuda_is_compiled(bundle: ModelBundle) -> None:
+    def compiled(spec: EngineSpec, side: int, tta: str = "none") -> bool:
+        return make_plan((side, side), bundle, spec, PIXELS, 2, tta=tta).compiled
+
+    assert not compiled(CUDA, 10_000)
+    assert compiled(CUDA, 150_000)
+    assert compiled(CUDA, 60_000, "d4")
+    assert not compiled(SPEC, 150_000)
+    assert not compiled(EngineSpec("torch", "mps", "f32"), 150_000)
+
+
+def test_views_cost_time_in_the_estimate(bundle: ModelBundle) -> None:
+    def seconds(tta: str) -> float:
+        plan = make_plan((5000, 5000), bundle, SPEC, PIXELS, 2, tta=tta, chip_size=512)
+        return cost_of(plan, (5000, 5000), PIXELS, 2, layers=2).seconds
+
+    network = seconds("flips") - seconds("none")
+    assert seconds("d4") - seconds("none") == pytest.approx(7 / 3 * network)
 
 
 def test_costs_grow_with_the_scene(bundle: ModelBundle) -> None:
