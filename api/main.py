@@ -2,16 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.openapi.utils import get_openapi
 
 from api.dependencies import Parts
 from api.errors import RESPONSES, add_handlers
 from api.middleware import Careful, Compress
-from api.openapi30 import downgraded
+from api.openapi import add_openapi
 from api.routes import features, jobs, maps, models, predict, scenes
 from api.settings import ApiSettings
 from api.watch import JobWatch
@@ -70,28 +68,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             expose_headers=["Location", "Content-Crs", "Link", "Retry-After", "ETag", "X-Request-Id"],
         )
     app.add_middleware(Careful, settings=settings)
-    _add_openapi(app)
+    add_openapi(app)
     return app
-
-
-def _add_openapi(app: FastAPI) -> None:
-    """The OpenAPI document, with the media type that OGC clients look for."""
-    from fastapi import Request
-    from fastapi.responses import JSONResponse
-
-    def document() -> dict[str, Any]:
-        if not app.openapi_schema:
-            made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-            app.openapi_schema = downgraded(made)
-        return app.openapi_schema
-
-    async def openapi(request: Request) -> JSONResponse:
-        servers = [{"url": str(request.base_url).rstrip("/")}]
-        media = "application/vnd.oai.openapi+json;version=3.0"
-        return JSONResponse({**document(), "servers": servers}, media_type=media)
-
-    app.openapi = document  # type: ignore[method-assign]
-    app.add_route("/openapi.json", openapi, include_in_schema=False)
 
 
 app = create_app()

@@ -47,6 +47,9 @@ def _schema(node: dict[str, Any]) -> dict[str, Any]:
         node["example"] = node.pop("examples")[0]
     if "prefixItems" in node:
         node["items"] = {"anyOf": node.pop("prefixItems")}
+    if "patternProperties" in node:
+        schemas = list(node.pop("patternProperties").values())
+        node["additionalProperties"] = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     if isinstance(node.get("additionalProperties"), dict):
         node.pop("propertyNames", None)
     return node
