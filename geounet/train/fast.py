@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def depthwise_in_float32(network: nn.Module) -> nn.Module:
-    """Make a network's depthwise convolutions run in float32 whatever autocast says; weights are untouched."""
+    """Make a network's depthwise convolutions run in float32 on a CPU, whatever autocast says; weights are untouched."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
             _wrap(module)
@@ -24,8 +24,11 @@ def _wrap(conv: nn.Conv2d) -> None:
     inner: Any = conv.forward
 
     def forward(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            out: Tensor = inner(x.float())
+        if x.device.type != "cpu":
+            out: Tensor = inner(x)
+            return out
+        with torch.autocast("cpu", enabled=False):
+            out = inner(x.float())
             return out
 
     conv.forward = forward  # type: ignore[assignment,method-assign]
