@@ -5,14 +5,14 @@ against 8 ms for 672 bands of 19 x 19, stride 2, batch 8); they made up half of 
 stays bfloat16.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 
 def depthwise_in_float32(network: nn.Module) -> nn.Module:
-    """Make a network's depthwise convolutions run in float32 on a CPU, whatever autocast says; weights are untouched."""
+    """Make depthwise convolutions run in float32 on a CPU, whatever autocast says; weights are untouched."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
             _wrap(module)
@@ -21,14 +21,12 @@ def depthwise_in_float32(network: nn.Module) -> nn.Module:
 
 def _wrap(conv: nn.Conv2d) -> None:
     # The module's whole forward: layers with TensorFlow's padding do not pass through `_conv_forward`.
-    inner: Any = conv.forward
+    inner: Callable[[Tensor], Tensor] = conv.forward
 
     def forward(x: Tensor) -> Tensor:
         if x.device.type != "cpu":
-            out: Tensor = inner(x)
-            return out
+            return inner(x)
         with torch.autocast("cpu", enabled=False):
-            out = inner(x.float())
-            return out
+            return inner(x.float())
 
     conv.forward = forward  # type: ignore[assignment,method-assign]
