@@ -65,7 +65,8 @@ async def accept_scene(
 def wish_for(parts: Parts, model: str, options: JobOptions) -> Wish:
     """What the header check has to look for."""
     asked = options.model_dump(include={"bands", "assume_crs", "stretch", "formats", "force"})
-    return Wish(model, parts.catalog.locate(model), asked)
+    reach = {name: card.gsd_m for name, card in parts.catalog.cards.items()}
+    return Wish(model, parts.catalog.locate(model), asked, reach)
 
 
 async def check_fit(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> None:

@@ -16,16 +16,25 @@ from geounet.tiff_header import check_tiff
 
 @dataclass(frozen=True)
 class Wish:
-    """The bundle (name and folder) a scene is to be read for, and the options that decide whether it can be."""
+    """The bundle (name and folder) a scene is to be read for, and the options that decide whether it can be.
+
+    `reach` names every model that there is, with the finest and the coarsest resolution it knows, in metres.
+    """
 
     model: str
     bundle: Path
     options: Mapping[str, Any]
+    reach: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found: `facts` as `geounet info` tells them; `fit` is None where no model was named."""
+    """What was found: `facts` about the file and, for a model, `fit`: together what `geounet info` tells.
+
+    `fit` is None where no model was named, else: `fits`; `checks` (topic, status, text, remedy); `map`, the rows and
+    columns of the map; `validity`; `stretch`; `suited_models`, those that know the scene's resolution or a coarser
+    one; and where it does not fit, `why` and the `field` to blame.
+    """
 
     pixels: int
     facts: Mapping[str, Any]
@@ -45,7 +54,9 @@ def inspect_upload(path: Path, name: str, settings: ServiceSettings, wish: Wish 
 
 
 def _ask(path: Path, name: str, settings: ServiceSettings, wish: Wish | None) -> dict[str, Any]:
-    fit = None if wish is None else {"bundle": str(wish.bundle), "options": dict(wish.options)}
+    fit = None
+    if wish is not None:
+        fit = {"bundle": str(wish.bundle), "options": dict(wish.options), "reach": dict(wish.reach)}
     request = {
         "path": str(path),
         "name": name,

@@ -7,11 +7,14 @@ It fences itself before GDAL is loaded and opens the file with the GTiff driver 
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geounet.limits import die_with_parent, fence
+
+if TYPE_CHECKING:
+    from tiles.scene import Scene
 
 
 def inspect(path: str, name: str, fit: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -102,32 +105,43 @@ def _gsd(dataset: Any) -> float | None:
 
 
 def _fit(path: str, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The pre-flight that `geounet info` shows; a sample of the pixels is read for it."""
+    """The pre-flight that `geounet info` shows, refusals among its lines; a sample of the pixels is read for it."""
     from geounet.bundle import ModelBundle
-    from geounet.errors import MismatchError
-    from geounet.preflight import preflight
-    from tiles.errors import BandError, TilesError
-    from tiles.scene import open_scene
+    from geounet.preflight import inspect_scene
+    from tiles.errors import TilesError
 
-    bundle = ModelBundle.load(wanted["bundle"])
     options: Any = SimpleNamespace(**wanted["options"])
+    grid: dict[str, int] = {}
+
+    def note_grid(scene: "Scene") -> None:
+        grid.update(rows=scene.georef.shape[0], columns=scene.georef.shape[1])
+
     try:
-        with open_scene(
-            path,
-            bundle.bands,
-            bands=options.bands,
-            assume_crs=options.assume_crs,
-            gsd_range=bundle.card.gsd_m,
-            force=options.force,
-        ) as scene:
-            checks = preflight(scene, bundle, options).as_record()
-            rows, columns = scene.georef.shape
-    except BandError as error:
-        return {"fits": False, "field": "options.bands", "why": _told(error, path, name)}
-    except (TilesError, MismatchError) as error:
-        return {"fits": False, "field": "scene", "why": _told(error, path, name)}
-    told = [{key: _plain(text, path, name) for key, text in check.items()} for check in checks]
-    return {"fits": True, "map": {"rows": rows, "columns": columns}, "checks": told}
+        found = inspect_scene(path, ModelBundle.load(wanted["bundle"]), options, note_grid)
+    except TilesError as error:
+        return {"fits": False, "field": "scene", "why": _told(error, path, name), "checks": []}
+    checks = [{key: _plain(text, path, name) for key, text in row.as_record().items()} for row in found.rows]
+    forced = ("resolution",) if options.force else ()
+    stopping = [c for c in checks if c["status"] == "refused" and c["topic"] not in forced]
+    told: dict[str, Any] = {
+        "fits": not stopping,
+        "map": grid or None,
+        "validity": found.source.validity,
+        "stretch": found.stretch.as_record() if found.stretch else None,
+        "checks": checks,
+        "suited_models": _suited(found.source.gsd, wanted["reach"]),
+    }
+    if stopping:
+        why = f"{name}: " + "; ".join(text for text in (stopping[0]["text"], stopping[0]["remedy"]) if text)
+        told |= {"field": "options.bands" if stopping[0]["topic"] == "bands" else "scene", "why": why}
+    return told
+
+
+def _suited(gsd: float, reach: Mapping[str, Sequence[float]]) -> list[str]:
+    """Names of the models whose resolutions (finest and coarsest, in metres) the scene's lies in or is finer than."""
+    from tiles.scene import GSD_TOLERANCE
+
+    return [name for name, (_, coarsest) in reach.items() if gsd <= coarsest * GSD_TOLERANCE]
 
 
 def _told(error: Exception, path: str, name: str) -> str:

@@ -173,7 +173,12 @@ def test_an_area_of_interest_maps_only_that(http: httpx2.Client, scene_file: Pat
 def test_a_job_for_a_scene_that_does_not_fit_is_not_queued(http: httpx2.Client, tmp_path: Path, new_scene: Any) -> None:
     coarse = new_scene(tmp_path / "c.tif", 40, 40, transform=rasterio.Affine(30, 0, 7e5, 0, -30, 4.4e6))
     uploaded = http.put("/scenes/coarse.tif", content=coarse.read_bytes()).json()["scene"]
-    assert uploaded["info"]["fit"]["fits"] is False
+    fit = uploaded["info"]["fit"]
+    assert fit["fits"] is False
+    resolution = next(check for check in fit["checks"] if check["topic"] == "resolution")
+    assert (resolution["status"], "too coarse" in resolution["text"]) == ("refused", True)
+    assert "the option force" in resolution["remedy"]
+    assert fit["suited_models"] == []
     refused = http.post("/jobs", json={"scene": uploaded["id"]})
     assert refused.status_code == 422
     assert "coarse.tif" in refused.json()["detail"]

@@ -33,7 +33,10 @@ def test_a_form_as_a_browser_sends_it(client: httpx2.Client, service: Any, scene
     assert scene.sha256 == hashlib.sha256(scene_file.read_bytes()).hexdigest()
     assert (scene.info["rows"], scene.info["columns"], scene.info["crs"]) == (150, 210, "EPSG:32616")
     assert scene.info["gsd_m"] == pytest.approx(0.6, rel=0.01)
-    assert scene.info["fit"]["fits"] is True
+    fit = scene.info["fit"]
+    assert fit["fits"] is True
+    assert {"bands", "resolution", "valid pixels", "size"} <= {check["topic"] for check in fit["checks"]}
+    assert (fit["map"], "toy" in fit["suited_models"]) == ({"rows": 150, "columns": 210}, True)
     assert SceneOut.model_validate_json(client.get(f"/scenes/{scene.id}").content) == scene
     stored = service.data / "scenes" / scene.id
     assert [p.name for p in stored.iterdir()] == ["scene.tif"]
