@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from affine import Affine
 
@@ -18,8 +19,12 @@ LEGEND = Legend((LandClass(1, "building", (200, 50, 50)), LandClass(2, "tree", (
 GEOREF = Georef(rasterio.crs.CRS.from_epsg(32616), Affine(0.6, 0, 700000, 0, -0.6, 4400000), (64, 64))
 
 
-def noisy_map(folder: Path) -> int:
+def noisy_map(folder: Path, lonely: bool = False) -> int:
+    """A map of noise; a `lonely` one has nodata around every pixel, as on a chessboard."""
     values = np.random.default_rng(0).integers(1, 3, GEOREF.shape).astype(np.uint8)
+    if lonely:
+        values[np.indices(GEOREF.shape).sum(0) % 2 == 1] = 255
+        values[:20, :20] = 1
     write_vectors(polygonise([(values, values)], GEOREF, LEGEND), folder, ("gpkg", "geojson"), GEOREF, LEGEND)
     profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint8", "nodata": 255}
     for name in ("classes", "confidence"):
@@ -46,3 +51,17 @@ def test_a_map_below_the_cap_stays_as_it_is(tmp_path: Path) -> None:
     assert keep_polygons_few(tmp_path, ("gpkg",), many, 0.0, 0.0) == 0.0
     assert (tmp_path / "polygons.gpkg").read_bytes() == before
     assert (tmp_path / "summary.json").read_text() == "{}"
+
+
+def test_specks_that_nodata_isolates_are_left_out(tmp_path: Path) -> None:
+    many = noisy_map(tmp_path, lonely=True)
+    raised = keep_polygons_few(tmp_path, ("gpkg",), many // 10, 0.0, 0.0)
+    assert 0 < raised < 20 * 20 * 0.6 * 0.6
+    assert count_of(tmp_path / "polygons.gpkg") == 1
+
+
+@pytest.mark.parametrize("lonely", [False, True])
+def test_whatever_the_cap_the_end_comes(tmp_path: Path, lonely: bool) -> None:
+    noisy_map(tmp_path, lonely)
+    keep_polygons_few(tmp_path, ("gpkg",), 1, 0.0, 0.0)
+    assert count_of(tmp_path / "polygons.gpkg") <= 1
