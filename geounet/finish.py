@@ -2,15 +2,12 @@
 
 import json
 import platform
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import numpy.typing as npt
 from geounet.bundle import ModelBundle
 from geounet.preview import write_preview
 from geounet.stac_item import ITEM, stac_item
+from geounet.stopwatch import Stopwatch
 from geounet.thumbnail import Thumbnail, as_rgb
 from geounet.workplace import SUMMARY, Workplace
 from tiles.errors import OutputError
@@ -33,22 +31,6 @@ if TYPE_CHECKING:
     from geounet.pipeline import Options
 
 _PACKAGES = ("geounet", "torch", "openvino", "rasterio", "numpy", "shapely", "pyogrio", "numba")
-
-
-@dataclass
-class Stopwatch:
-    """Seconds by stage, for `run.json`."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Add what happens inside to `stage`."""
-        began = monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + monotonic() - began, 3)
 
 
 def write_map(

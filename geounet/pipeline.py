@@ -15,6 +15,7 @@ from geounet.bundle import ModelBundle
 from geounet.engines import Engine, check_tta, chosen_device, cores, device_memory, open_engine, resolve
 from geounet.estimate import Cost, Pixels, cost_of, require_disk
 from geounet.plan import Plan, make_plan
+from geounet.stopwatch import Stopwatch
 from geounet.workplace import Workplace
 from tiles.blend import blend
 from tiles.chips import cut
@@ -24,7 +25,6 @@ from tiles.scene import Scene, open_scene
 from tiles.spool import Spool
 
 if TYPE_CHECKING:
-    from geounet.finish import Stopwatch
     from geounet.normalise import Stretch
     from geounet.thumbnail import Thumbnail
 
@@ -135,14 +135,13 @@ class _Job:
     stretch: "Stretch"
     spool: Spool
     about: dict[str, Any]
-    watch: "Stopwatch"
+    watch: Stopwatch
 
     @classmethod
     def start(
         cls, place: Workplace, scene: Scene, bundle: ModelBundle, options: Options, request: dict[str, Any]
     ) -> "_Job":
         """Go on with the interrupted run of the same request, or decide everything and begin."""
-        from geounet.finish import Stopwatch
         from geounet.normalise import Stretch
         from geounet.preflight import Estimate, preflight
 

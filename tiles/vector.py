@@ -20,7 +20,6 @@ import shapely
 
 from tiles.errors import VectorError
 from tiles.geographic import ToWgs84
-from tiles.geoparquet import write_geoparquet
 from tiles.georef import Georef
 from tiles.legend import Legend
 from tiles.polygons import PolygonBatch
@@ -227,6 +226,8 @@ def _write_fgb(spool: _Spool, path: Path) -> None:
 
 
 def _write_parquet(spool: _Spool, path: Path) -> None:
+    from tiles.geoparquet import write_geoparquet  # geopandas takes a second and 50 MB to import
+
     # Mapped, and left to the garbage collector: batches point into the mapping and outlive any `with` block.
     write_geoparquet(
         pa.ipc.open_file(pa.memory_map(str(spool.path))), path, json.loads(spool.georef.proj_crs.to_json())

@@ -1,25 +1,18 @@
 """The OpenVINO engine: the fastest way to run the network on a CPU."""
 
-import hashlib
-import json
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import openvino as ov
-import platformdirs
 
 from geounet.bundle import ModelBundle
 from geounet.engines import EngineSpec, cores
+from geounet.engines.convert import converted
 from geounet.errors import EngineError
 from geounet.normalise import Stretch
 from tiles.blend import Scores, Strip
 from tiles.chips import Chip
-
-_CONVERTER = 1
-"""Raise when `Scorer` or the conversion changes what a cached model computes."""
 
 
 def resolve_precision(device: str, precision: str) -> str:
@@ -43,23 +36,21 @@ class OpenVinoEngine:
         self.spec = spec
         core = ov.Core()
         model = core.read_model(converted(bundle, chip_size, upsample))
-        streams = cores()
         self._compiled = core.compile_model(
             model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": spec.precision,
-                "NUM_STREAMS": streams,
+                "NUM_STREAMS": cores(),
                 "INFERENCE_NUM_THREADS": cores(),
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        # One more than streams: the next chip waits ready while the last one's scores are blended.
-        self._requests = [self._compiled.create_infer_request() for _ in range(streams + 1)]
 
     def predict(self, chips: Iterable[Chip], stretch: Stretch) -> Iterator[Scores]:
-        """See `Engine.predict`."""
-        free = deque(self._requests)
+        """See `Engine.predict`. Between calls the engine gives back the memory that it works in."""
+        # One more than streams: the next chip waits ready while the last one's scores are blended.
+        free = deque(self._compiled.create_infer_request() for _ in range(cores() + 1))
         running: deque[tuple[Chip, Any]] = deque()
         try:
             for chip in chips:
@@ -78,6 +69,9 @@ class OpenVinoEngine:
             for _, request in running:
                 if request is not None:
                     request.wait()
+            running.clear()
+            free.clear()
+            self._compiled.release_memory()
 
     def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
         """See `Engine.fetch`."""
@@ -93,40 +87,3 @@ class OpenVinoEngine:
         yield Scores(chip.row, chip.col, chip.window, probabilities, chip.valid)
         if request is not None:
             free.append(request)
-
-
-def converted(bundle: ModelBundle, chip_size: int, upsample: float = 1.0) -> Path:
-    """The bundle as an OpenVINO model for one chip size, converted once and kept in the user's cache folder.
-
-    Only the conversion needs torch. The file's name holds a digest of all that it depends on.
-    """
-    key = json.dumps([bundle.digest, chip_size, upsample, ov.__version__, _CONVERTER])
-    name = f"{bundle.name}-{chip_size}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    folder = cache_folder() / "openvino"
-    path = folder / f"{name}.xml"
-    if path.exists() and path.with_suffix(".bin").exists():
-        return path
-    import torch
-
-    from geounet.scorer import Scorer
-
-    scorer = Scorer(bundle, chip_size, upsample).eval()
-    example = torch.zeros(1, len(bundle.bands), chip_size, chip_size)
-    with torch.no_grad():
-        program = torch.export.export(scorer, (example,))
-    model = ov.convert_model(program)
-    model.reshape([1, len(bundle.bands), chip_size, chip_size])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{name}.{os.getpid()}.part.xml"
-        ov.save_model(model, part, compress_to_fp16=False)
-        part.with_suffix(".bin").replace(path.with_suffix(".bin"))
-        part.replace(path)
-    except OSError as error:
-        raise EngineError(f"{folder}: the converted model cannot be kept: {error}; set GEOUNET_CACHE") from error
-    return path
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `GEOUNET_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("GEOUNET_CACHE") or platformdirs.user_cache_dir("geounet"))
