@@ -1,5 +1,6 @@
 """What a map will cost: memory, disk, time. Constants were measured by `benchmarks/scaling.py`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
@@ -8,15 +9,20 @@ from typing import TYPE_CHECKING
 from geounet.engines import batch_size
 from geounet.engines.views import VIEWS
 from geounet.errors import ResourceError
+from tiles.chips import ROWS_AT_ONCE
 from tiles.grid import Block, ChipGrid
+from tiles.source import CACHE_BYTES
 
 if TYPE_CHECKING:
     from geounet.plan import Plan
 
 MEGA = 1_000_000
 
-_PROCESS = {"openvino": 420 * MEGA, "torch": 1050 * MEGA}
-"""Interpreter, libraries, GDAL's block cache and the loaded model."""
+_PROCESS = {"openvino": 400 * MEGA, "torch": 1030 * MEGA}
+"""Interpreter, libraries and the loaded model."""
+_FINISH = 320 * MEGA
+"""What the finish pass adds to that: libraries for polygons, their rows in work, GDAL's cache. Depends on no size; a
+map of nothing but specks takes more (docs/polygons.md)."""
 _CHIP_BYTES = {"openvino": {"bf16": 215, "f32": 300}, "torch": {"bf16": 330, "f32": 600, "fp16": 330}}
 """Activations a network pixel of one chip in work, on the CPU; a GPU keeps them in its own memory."""
 _RATES = {"openvino": {"bf16": 4.0, "f32": 1.4}, "torch": {"bf16": 1.7, "f32": 0.7}}
@@ -31,11 +37,15 @@ _FINISH_RATE = 15.0
 
 @dataclass(frozen=True)
 class Pixels:
-    """What of a scene's nature costs memory: bands read, bytes a count, classes scored."""
+    """What of a scene's nature costs memory: bands read, bytes a count, classes scored.
+
+    `cache` tells the bytes that GDAL keeps of decoded blocks while strips of so many columns are read.
+    """
 
     bands: int
     itemsize: int
     classes: int
+    cache: Callable[[int], int] = lambda columns: CACHE_BYTES
 
 
 @dataclass(frozen=True)
@@ -51,10 +61,12 @@ def memory_needed(plan: "Plan", shape: tuple[int, int], pixels: Pixels, streams:
     """Bytes of resident memory that a map of `shape` (rows, columns) takes at most."""
     width = max(_read_width(plan.grid(shape), block) for block in plan.blocks(shape))
     chip = plan.chip_size
-    strips = 2.3 * chip * width * (pixels.bands * pixels.itemsize + 1)
+    # The strip in work, the one being read, and what is read at once.
+    strips = (2 * chip + 1.5 * ROWS_AT_ONCE) * width * (pixels.bands * pixels.itemsize + 1) + pixels.cache(width)
     open_rows = 2 * plan.overlap * width * (4 * pixels.classes + 1)
     finished = 2 * chip * width
-    return int(_PROCESS[plan.engine] + _chips(plan, pixels, streams) + strips + open_rows + finished)
+    network_pass = _chips(plan, pixels, streams) + strips + open_rows + finished
+    return int(_PROCESS[plan.engine] + max(network_pass, _FINISH))
 
 
 def _chips(plan: "Plan", pixels: Pixels, streams: int) -> float:

@@ -267,7 +267,7 @@ def planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, 
     """Every `auto` decided, and what the work will cost."""
     spec = resolve(options.engine, options.device, options.precision)
     shape, classes = scene.georef.shape, len(bundle.legend)
-    pixels = Pixels(len(bundle.bands), scene.dtype.itemsize, classes)
+    pixels = Pixels(len(bundle.bands), scene.dtype.itemsize, classes, scene.cache_bytes)
     plan = make_plan(
         shape,
         bundle,

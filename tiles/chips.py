@@ -14,7 +14,8 @@ from tiles.grid import Block, ChipGrid, Window
 Counts = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
-_ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 256
+"""Rows of the scene that are read in one go."""
 
 
 class PixelsLike(Protocol):
@@ -94,8 +95,8 @@ def _read_strip(
     """
     counts: Counts | None = None
     valid = np.empty((window.height, window.width), dtype=np.bool_)
-    for row in range(shared, window.height, _ROWS_AT_ONCE):
-        height = min(_ROWS_AT_ONCE, window.height - row)
+    for row in range(shared, window.height, ROWS_AT_ONCE):
+        height = min(ROWS_AT_ONCE, window.height - row)
         fresh = scene.read(Window(window.top + row, window.left, height, window.width))
         if counts is None:
             counts = np.empty((fresh.values.shape[0], window.height, window.width), dtype=fresh.values.dtype)

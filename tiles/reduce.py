@@ -60,6 +60,10 @@ class ReducedLayer:
         """Type of the counts: that of the fine ones."""
         return self.base.dtype
 
+    def cache_bytes(self, columns: int) -> int:
+        """What the fine pixels under so many columns take: GDAL's cache, a batch of them and its averages."""
+        return self.base.cache_bytes(math.ceil(columns * self.reduction.factors[1])) + 3 * _BATCH_BYTES
+
     def read(self, window: Window) -> Pixels:
         """Averages over the coarse window. A coarse pixel is valid where at least half of what it covers is."""
         parts = [self._averaged(part) for part in self._batches(window)]

@@ -101,6 +101,10 @@ class Scene:
             raise SceneError(f"{self.path}: {window} lies outside the scene of {rows} x {cols} pixels")
         return self._layer.read(window)
 
+    def cache_bytes(self, columns: int) -> int:
+        """Memory that reading strips of so many columns takes besides the strips: GDAL's cache of decoded blocks."""
+        return self._layer.cache_bytes(columns)
+
     def sample(self, max_pixels: int = SAMPLE_PIXELS) -> Counts:
         """Counts of valid pixels that stand for the whole scene, shape (bands, n), n <= `max_pixels`.
 

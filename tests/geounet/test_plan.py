@@ -112,6 +112,20 @@ def test_views_cost_time_in_the_estimate(bundle: ModelBundle) -> None:
     assert seconds("d4") - seconds("none") == pytest.approx(7 / 3 * network)
 
 
+def test_gdals_cache_counts_and_narrower_blocks_make_up_for_it(bundle: ModelBundle) -> None:
+    """Reading wide strips of tall blocks, GDAL keeps up to 320 MB of them."""
+
+    def cache(columns: int) -> int:
+        return min(max(64_000_000, columns * 8_000), 320_000_000)
+
+    shape, budget = (20_000, 60_000), 1_100_000_000
+    tall = replace(PIXELS, cache=cache)
+    usual, careful = (make_plan(shape, bundle, SPEC, p, 2, max_memory=budget) for p in (PIXELS, tall))
+    assert memory_needed(usual, shape, tall, 2) > memory_needed(usual, shape, PIXELS, 2)
+    assert memory_needed(careful, shape, tall, 2) <= budget
+    assert len(careful.blocks(shape)) > len(usual.blocks(shape))
+
+
 def test_costs_grow_with_the_scene(bundle: ModelBundle) -> None:
     small, large = (
         cost_of(make_plan(shape, bundle, SPEC, PIXELS, 2), shape, PIXELS, 2, layers=2)

@@ -52,6 +52,9 @@ class Memory:
         part = slice(window.top, window.bottom), slice(window.left, window.right)
         return Pixels(self.values[:, *part], self.valid[part])
 
+    def cache_bytes(self, columns: int) -> int:
+        return 1000 * columns
+
 
 def brute_force(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], down: float, across: float) -> Pixels:
     """Each coarse pixel from its definition: fine pixels weighted by the area they share with it."""
@@ -69,6 +72,11 @@ def brute_force(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], down: fl
             if kept[i, j]:
                 means[:, i, j] = (values * (weight * valid)).sum(axis=(1, 2)) / seen
     return Pixels(means, kept)
+
+
+def test_memory_is_told_in_fine_columns() -> None:
+    layer = ReducedLayer(Memory(noise(8, 90), np.ones((8, 90), dtype=bool)), Reduction((8, 90), (2.0, 4.5)))
+    assert layer.cache_bytes(20) - layer.cache_bytes(10) == 45_000
 
 
 @settings(deadline=None, max_examples=40)
