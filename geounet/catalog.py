@@ -31,6 +31,11 @@ class Catalog:
         """The bundle's folder. Raises NotFoundError."""
         return self._bundle(name).folder
 
+    def colours(self, name: str) -> dict[int, tuple[int, int, int]]:
+        """The model's colours by value of the class; none for a model that is not installed any more."""
+        bundle = self._bundles.get(name)
+        return {c.value: c.color for c in bundle.card.legend} if bundle is not None else {}
+
     @property
     def default(self) -> str | None:
         """The model for a request that names none; None where no model is installed."""

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -28,17 +28,17 @@ from api.models import (
     Link,
     Spatial,
 )
+from api.negotiate import HTML_TYPE, Format, answer, wants_html, with_html
 from api.represent import base_url
 from geounet.crs_uri import CRS84, EVERYWHERE, named, uri_of, uris_of
 from geounet.features import BATCH, FeatureLayer, Filter, Page
 from geounet.geometry_out import SearchBox, search_box
-from geounet.service_errors import BadRequestError
+from geounet.service_errors import BadRequestError, NotFoundError
 from geounet.store import MapRecord
 
 router = APIRouter(tags=["features"])
 
 GEOJSON = "application/geo+json"
-HTML_TYPE = "text/html"
 CONFORMS_TO = [
     f"http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/{name}" for name in ("core", "geojson", "html", "oas30")
 ] + ["http://www.opengis.net/spec/ogcapi-features-2/1.0/conf/crs"]
@@ -53,7 +53,6 @@ def _one(value: Any) -> Any:
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
-Format = Literal["json", "geojson", "html"]
 
 
 class Plain(BaseModel):
@@ -101,30 +100,7 @@ class ItemQuery(Plain):
     crs: str = Field(default=CRS84, max_length=200)
 
 
-def wants_html(request: Request, f: str | None) -> bool:
-    """Whether the client asks for a page to look at; without a word it gets JSON."""
-    if f is not None:
-        return f == "html"
-    accept = request.headers.get("accept", "")
-    first = min((accept.find(kind) for kind in (HTML_TYPE, "json", "*/*") if kind in accept), default=-1)
-    return first >= 0 and accept[first:].startswith(HTML_TYPE)
-
-
-def _answer(request: Request, f: str | None, body: BaseModel, title: str) -> Response:
-    data = body.model_dump(mode="json")
-    if wants_html(request, f):
-        return HTMLResponse(pages.document(title, data), headers={"Vary": "Accept"})
-    return Response(json.dumps(data), media_type="application/json", headers={"Vary": "Accept"})
-
-
-def _with_html(model: type[BaseModel], kind: str = "application/json") -> dict[int | str, dict[str, Any]]:
-    content: dict[str, Any] = {HTML_TYPE: {"schema": {"type": "string"}}}
-    if kind != "application/json":
-        content[kind] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
-    return {200: {"model": model, "content": content, "description": "As JSON or as a page"}}
-
-
-@router.get("/", responses=_with_html(Landing))
+@router.get("/", responses=with_html(Landing))
 def landing(request: Request, parts: PartsDep, q: Annotated[Plain, Query()]) -> Response:
     """What there is and where."""
     base = base_url(request)
@@ -143,16 +119,26 @@ def landing(request: Request, parts: PartsDep, q: Annotated[Plain, Query()]) -> 
             Link(href=f"{base}/models", rel="item", type="application/json", title="Models"),
         ],
     )
-    return _answer(request, q.f, body, "geounet")
+    names, default = list(parts.catalog.cards), parts.catalog.default
+    return answer(request, q.f, body, lambda data: pages.landing(request, data, names, default))
 
 
-@router.get("/conformance", responses=_with_html(Conformance))
+@router.get("/web/{name}", include_in_schema=False)
+def script(name: str) -> Response:
+    """What the pages need beside themselves."""
+    if name not in pages.SCRIPTS:
+        raise NotFoundError("there is no such script")
+    return Response(pages.web(name), media_type=pages.SCRIPTS[name], headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/conformance", responses=with_html(Conformance))
 def conformance(request: Request, q: Annotated[Plain, Query()]) -> Response:
     """The parts of the standards that this service keeps to."""
-    return _answer(request, q.f, Conformance(conformsTo=CONFORMS_TO), "Conformance")
+    body = Conformance(conformsTo=CONFORMS_TO)
+    return answer(request, q.f, body, partial(pages.document, request, "Conformance"))
 
 
-@router.get("/collections", responses=_with_html(Collections))
+@router.get("/collections", responses=with_html(Collections))
 def collections(request: Request, parts: PartsDep, caller: Reading, q: Annotated[Listed, Query()]) -> Response:
     """The caller's maps, each a collection of polygons."""
     base = base_url(request)
@@ -164,16 +150,17 @@ def collections(request: Request, parts: PartsDep, caller: Reading, q: Annotated
     body = Collections(
         crs=list(EVERYWHERE), collections=[_collection(request, parts, m) for m in found[: q.limit]], links=links
     )
-    return _answer(request, q.f, body, "Collections")
+    return answer(request, q.f, body, partial(pages.document, request, "Collections"))
 
 
-@router.get("/collections/{map_id}", responses=_with_html(Collection))
+@router.get("/collections/{map_id}", responses=with_html(Collection))
 def collection(
     map_id: Id, request: Request, parts: PartsDep, caller: Reading, q: Annotated[Plain, Query()]
 ) -> Response:
     """One map as a collection."""
     record = seen_map(parts, caller, map_id)
-    return _answer(request, q.f, _collection(request, parts, record), record.title)
+    page = partial(pages.document, request, record.title)
+    return answer(request, q.f, _collection(request, parts, record), page)
 
 
 def _collection(request: Request, parts: Parts, record: MapRecord) -> Collection:
@@ -196,7 +183,7 @@ def _collection(request: Request, parts: Parts, record: MapRecord) -> Collection
     )
 
 
-@router.get("/collections/{map_id}/items", responses=_with_html(FeatureCollectionOut, GEOJSON))
+@router.get("/collections/{map_id}/items", responses=with_html(FeatureCollectionOut, GEOJSON))
 async def items(
     map_id: Id, request: Request, parts: PartsDep, caller: Reading, q: Annotated[ItemsQuery, Query()]
 ) -> Response:
@@ -234,13 +221,13 @@ def _items(request: Request, parts: Parts, record: MapRecord, q: ItemsQuery) -> 
     body = layer.geojson(page.ids, carrier, box if q.clip else None)
     if wants_html(request, q.f):
         shown = json.loads(head + b"".join(body) + b"]}")
-        return HTMLResponse(pages.features(record.title, shown), headers=headers)
+        return HTMLResponse(pages.features(request, record.title, shown), headers=headers)
     if len(page.ids) <= BATCH:
         return Response(head + b"".join(body) + b"]}", media_type=GEOJSON, headers=headers)
     return StreamingResponse(_streamed(head, body), media_type=GEOJSON, headers=headers)
 
 
-@router.get("/collections/{map_id}/items/{feature_id}", responses=_with_html(FeatureOut, GEOJSON))
+@router.get("/collections/{map_id}/items/{feature_id}", responses=with_html(FeatureOut, GEOJSON))
 async def item(
     map_id: Id,
     feature_id: Annotated[int, InPath(ge=0, lt=2**63)],
@@ -267,7 +254,7 @@ def _item(request: Request, parts: Parts, record: MapRecord, feature_id: int, q:
     headers = {"Content-Crs": f"<{carrier.target.uri}>", "Vary": "Accept"}
     body = text[:-1] + b',"links":' + json.dumps(links).encode() + b"}"
     if wants_html(request, q.f):
-        return HTMLResponse(pages.document(f"{record.title}: {feature_id}", json.loads(body)), headers=headers)
+        return HTMLResponse(pages.document(request, f"{record.title}: {feature_id}", json.loads(body)), headers=headers)
     return Response(body, media_type=GEOJSON, headers=headers)
 
 

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from api import pages
 from api.dependencies import Parts, PartsDep, Reading, Submitting, seen_job, seen_scene
 from api.intake import IdempotencyKey, check_fit, chosen_model, fingerprint, submit
 from api.models import Accepted, Id, JobOut, JobRequestBody, Jobs, Link
+from api.negotiate import Asked, answer, with_html
 from api.represent import base_url, job_out, scene_out
-from geounet.jobs import Idempotency, JobState
+from geounet.jobs import Idempotency, Job, JobState
 from geounet.service_errors import NotFoundError
 
 router = APIRouter(tags=["jobs"])
@@ -44,7 +47,7 @@ async def request_job(
     return Accepted(scene=scene_out(request, scene), job=job_out(request, parts, job))
 
 
-@router.get("/jobs")
+@router.get("/jobs", responses=with_html(Jobs))
 def jobs(
     request: Request,
     parts: PartsDep,
@@ -52,7 +55,8 @@ def jobs(
     limit: Limit = 100,
     before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
     state: JobState | None = None,
-) -> Jobs:
+    f: Asked = None,
+) -> Response:
     """The caller's jobs, the newest first."""
     queue = parts.store.queue
     found = queue.page(caller.owner, everyone=caller.everyone, before=before, limit=limit + 1, state=state)
@@ -61,16 +65,24 @@ def jobs(
         chosen = f"&state={state}" if state else ""
         href = f"{base_url(request)}/jobs?limit={limit}&before={found[limit - 1].number}{chosen}"
         links.append(Link(href=href, rel="next", type="application/json"))
-    return Jobs(jobs=[job_out(request, parts, j) for j in found[:limit]], links=links)
+    body = Jobs(jobs=[job_out(request, parts, j) for j in found[:limit]], links=links)
+    return answer(request, f, body, partial(pages.jobs, request))
 
 
-@router.get("/jobs/{job_id}")
-def job(job_id: Id, request: Request, response: Response, parts: PartsDep, caller: Reading) -> JobOut:
+@router.get("/jobs/{job_id}", responses=with_html(JobOut))
+def job(job_id: Id, request: Request, parts: PartsDep, caller: Reading, f: Asked = None) -> Response:
     """A job as it is now."""
     found = seen_job(parts, caller, job_id)
-    if found.state.open:
-        response.headers["Retry-After"] = "2"
-    return job_out(request, parts, found)
+    headers = {"Retry-After": "2"} if found.state.open else {}
+    name = _scene_name(parts, found)
+    return answer(request, f, job_out(request, parts, found), lambda data: pages.job(request, data, name), headers)
+
+
+def _scene_name(parts: Parts, found: Job) -> str:
+    try:
+        return parts.store.scene(found.scene).name
+    except NotFoundError:  # a scene may be deleted once its jobs are finished
+        return found.scene
 
 
 @router.get(

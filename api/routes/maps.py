@@ -2,6 +2,7 @@
 
 import json
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,8 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
+from api import pages
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_map
 from api.models import Id, Link, MapOut, Maps, PointOut, TileJson
+from api.negotiate import Asked, answer, with_html
 from api.represent import base_url, map_entry
 from geounet.service_errors import NotFoundError
 from geounet.store import MapRecord
@@ -57,19 +60,22 @@ _FILE_CONTENT = {
 _FOREVER = "private, max-age=86400, immutable"
 
 
-@router.get("/maps")
-def maps(request: Request, parts: PartsDep, caller: Reading, limit: Limit = 100, after: Id | None = None) -> Maps:
+@router.get("/maps", responses=with_html(Maps))
+def maps(
+    request: Request, parts: PartsDep, caller: Reading, limit: Limit = 100, after: Id | None = None, f: Asked = None
+) -> Response:
     """The caller's maps, in the order of their ids."""
     found = parts.store.maps(caller.owner, everyone=caller.everyone, after=after, limit=limit + 1)
     links = []
     if len(found) > limit:
         href = f"{base_url(request)}/maps?limit={limit}&after={found[limit - 1].id}"
         links.append(Link(href=href, rel="next", type="application/json"))
-    return Maps(maps=[map_entry(request, m) for m in found[:limit]], links=links)
+    body = Maps(maps=[map_entry(request, m) for m in found[:limit]], links=links)
+    return answer(request, f, body, partial(pages.maps, request))
 
 
-@router.get("/maps/{map_id}")
-def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading) -> MapOut:
+@router.get("/maps/{map_id}", responses=with_html(MapOut))
+def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading, f: Asked = None) -> Response:
     """A map: areas and shares of its classes, how it was made, and links to its files."""
     record = seen_map(parts, caller, map_id)
     entry = map_entry(request, record)
@@ -87,7 +93,9 @@ def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading) -> M
     if (folder / "item.json").is_file():
         links.append(Link(href=f"{here}/item.json", rel="describedby", type=GEOJSON, title="The map as a STAC Item"))
     summary = {**parts.features.layer(folder).summary, "scene": record.title}
-    return MapOut(**entry.model_dump(exclude={"links"}), summary=summary, links=[*entry.links, *links])
+    body = MapOut(**entry.model_dump(exclude={"links"}), summary=summary, links=[*entry.links, *links])
+    colours = parts.catalog.colours(record.model)
+    return answer(request, f, body, lambda data: pages.map_page(request, data, colours))
 
 
 @router.delete("/maps/{map_id}", status_code=204)

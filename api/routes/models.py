@@ -2,12 +2,15 @@
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
+from api import pages
 from api.dependencies import PartsDep, Reading
 from api.models import Health, LegendEntry, ModelOut, Models
+from api.negotiate import Asked, answer, with_html
 from geounet.errors import GeounetError
 from geounet.store import Share
 
@@ -16,10 +19,10 @@ router = APIRouter()
 _UNWELL: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "Something is missing"}}
 
 
-@router.get("/models", tags=["models"])
-def models(parts: PartsDep, caller: Reading) -> Models:
+@router.get("/models", tags=["models"], responses=with_html(Models))
+def models(request: Request, parts: PartsDep, caller: Reading, f: Asked = None) -> Response:
     """Every installed model: bands, resolution, legend, scores."""
-    return Models(
+    body = Models(
         models=[
             ModelOut(
                 name=name,
@@ -35,6 +38,7 @@ def models(parts: PartsDep, caller: Reading) -> Models:
             for name, card in parts.catalog.cards.items()
         ]
     )
+    return answer(request, f, body, partial(pages.document, request, "Models"))
 
 
 @router.get("/healthz", tags=["health"])

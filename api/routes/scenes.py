@@ -1,13 +1,16 @@
 """Uploads."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from api import pages
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_scene
 from api.intake import IdempotencyKey, accept_scene, chosen_model, fingerprint, parse_options, submit, wish_for
 from api.models import Accepted, Id, Link, SceneOut, Scenes
+from api.negotiate import Asked, answer, with_html
 from api.represent import base_url, job_out, scene_out
 from api.uploads import checked_name, form_upload, raw_upload
 from geounet.jobs import Idempotency, Job
@@ -144,21 +147,25 @@ def _accepted(request: Request, response: Response, parts: Parts, scene: SceneRe
     return Accepted(scene=scene_out(request, scene), job=job_out(request, parts, job) if job else None)
 
 
-@router.get("/scenes")
-def scenes(request: Request, parts: PartsDep, caller: Reading, limit: Limit = 100, after: Id | None = None) -> Scenes:
+@router.get("/scenes", responses=with_html(Scenes))
+def scenes(
+    request: Request, parts: PartsDep, caller: Reading, limit: Limit = 100, after: Id | None = None, f: Asked = None
+) -> Response:
     """The caller's scenes, in the order of their ids."""
     found = parts.store.scenes(caller.owner, everyone=caller.everyone, after=after, limit=limit + 1)
     links = []
     if len(found) > limit:
         href = f"{base_url(request)}/scenes?limit={limit}&after={found[limit - 1].id}"
         links.append(Link(href=href, rel="next", type="application/json"))
-    return Scenes(scenes=[scene_out(request, s) for s in found[:limit]], links=links)
+    body = Scenes(scenes=[scene_out(request, s) for s in found[:limit]], links=links)
+    return answer(request, f, body, partial(pages.scenes, request))
 
 
-@router.get("/scenes/{scene_id}")
-def scene(scene_id: Id, request: Request, parts: PartsDep, caller: Reading) -> SceneOut:
+@router.get("/scenes/{scene_id}", responses=with_html(SceneOut))
+def scene(scene_id: Id, request: Request, parts: PartsDep, caller: Reading, f: Asked = None) -> Response:
     """One scene."""
-    return scene_out(request, seen_scene(parts, caller, scene_id))
+    found = seen_scene(parts, caller, scene_id)
+    return answer(request, f, scene_out(request, found), partial(pages.document, request, found.name))
 
 
 @router.delete("/scenes/{scene_id}", status_code=204)
