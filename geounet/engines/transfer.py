@@ -105,12 +105,11 @@ class _Buffer:
         self._free = torch.cuda.Event() if lane is not None else None  # type: ignore[no-untyped-call]
         kind = torch.from_numpy(np.empty(0, stretch.packed)).dtype
         self._here = (
-            torch.zeros((batch, *chip.counts.shape), dtype=kind, pin_memory=lane is not None),
-            torch.zeros((batch, *chip.valid.shape), dtype=torch.bool, pin_memory=lane is not None),
+            _on_host((batch, *chip.counts.shape), kind, pinned=lane is not None).zero_(),
+            _on_host((batch, *chip.valid.shape), torch.bool, pinned=lane is not None).zero_(),
         )
-        self.counts, self.valid = (
-            part if device.type == "cpu" else torch.zeros_like(part, device=device) for part in self._here
-        )
+        same = device.type == "cpu" and lane is None
+        self.counts, self.valid = (part if same else torch.zeros_like(part, device=device) for part in self._here)
 
     def fill(self, chips: Sequence[Chip]) -> None:
         if self._free is not None:
@@ -129,7 +128,7 @@ class _Buffer:
     def _copy(self) -> None:
         for there, here in zip((self.counts, self.valid), self._here, strict=True):
             if there is not here:
-                there.copy_(here, non_blocking=self._lane is not None)
+                _copy(there, here, self._lane)
 
     def release(self) -> None:
         """Everything that reads the chips has been queued."""
@@ -155,8 +154,16 @@ def returning(strips: Iterator[Strip], device: torch.device) -> Iterator[Returni
             continue
         lane.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(lane):
-            here = _moved(strip, _pinned_copy)
+            here = _moved(strip, lambda t: _brought(t, lane))
         yield Returning(here, lane.record_event().synchronize, strip)
+
+
+def _on_host(shape: Sequence[int], kind: torch.dtype, *, pinned: bool) -> torch.Tensor:
+    return torch.empty(tuple(shape), dtype=kind, pin_memory=pinned)
+
+
+def _copy(there: torch.Tensor, here: torch.Tensor, lane: "torch.cuda.Stream | None") -> None:
+    there.copy_(here, non_blocking=lane is not None)
 
 
 def _lane(device: torch.device) -> "torch.cuda.Stream | None":
@@ -164,8 +171,10 @@ def _lane(device: torch.device) -> "torch.cuda.Stream | None":
     return torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
 
-def _pinned_copy(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+def _brought(tensor: torch.Tensor, lane: "torch.cuda.Stream") -> torch.Tensor:
+    here = _on_host(tensor.shape, tensor.dtype, pinned=True)
+    _copy(here, tensor, lane)
+    return here
 
 
 def _moved(strip: Any, move: Callable[[torch.Tensor], torch.Tensor]) -> Strip:

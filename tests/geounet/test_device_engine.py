@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +161,72 @@ def test_batches_of_any_size_give_the_same_strips(
         assert (one.classes == two.classes).mean() > 0.999  # batches may round differently
         assert np.abs(one.confidence.astype(int) - two.confidence).max() <= 1
         assert ((one.classes == 255) == (two.classes == 255)).all()
+
+
+class LateStream:
+    """A stream whose copies happen as late as its users allow: when somebody waits for them."""
+
+    def __init__(self) -> None:
+        self.pending: list[Callable[[], Any]] = []
+
+    def wait_stream(self, other: "LateStream") -> None:
+        while other.pending:
+            other.pending.pop(0)()
+
+    def record_event(self) -> "LateEvent":
+        event = LateEvent()
+        event.record(self)
+        return event
+
+
+class LateEvent:
+    def __init__(self) -> None:
+        self.of: LateStream | None = None
+
+    def record(self, stream: LateStream) -> None:
+        self.of = stream
+
+    def synchronize(self) -> None:
+        if self.of is not None:
+            LateStream().wait_stream(self.of)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 3), st.integers(0, 100), st.sampled_from([0.0, 0.4]))
+def test_nothing_is_read_before_its_copy_has_been_waited_for(
+    bundle: ModelBundle, batch: int, seed: int, empty: float
+) -> None:
+    """CUDA's streams, played on the CPU: copies that nobody waits for never happen, so a missing wait shows."""
+    grid = ChipGrid((3 * 48 + 16, 3 * 48 + 16), CHIP, 16)
+    chips, stretch = chips_of(grid, seed, empty), Stretch("none")
+    work, late = LateStream(), 0
+
+    def copy(there: torch.Tensor, here: torch.Tensor, lane: Any) -> None:
+        nonlocal late
+        late += 1
+        lane.pending.append(lambda: there.copy_(here))
+
+    def strips(engine: DeviceEngine) -> list[Strip]:
+        engine.batch_size = batch
+        return list(engine.fetch(blend(engine.predict(iter(chips), stretch), grid, bundle.legend)))
+
+    usual = strips(DeviceEngine(bundle, SPEC, CHIP))
+    with ExitStack() as stack:
+        for name, value in {
+            "geounet.engines.transfer._lane": lambda _: LateStream(),
+            "geounet.engines.transfer._copy": copy,
+            "geounet.engines.transfer._on_host": lambda shape, kind, pinned: torch.zeros(tuple(shape), dtype=kind),
+            "torch.cuda.Event": LateEvent,
+            "torch.cuda.stream": lambda _: nullcontext(),
+            "torch.cuda.current_stream": lambda _: work,
+        }.items():
+            stack.enter_context(patch(name, value))
+        found = strips(DeviceEngine(bundle, SPEC, CHIP))
+    assert late >= 2 + 3 * 3
+    for one, two in zip(found, usual, strict=True):
+        np.testing.assert_array_equal(one.classes, two.classes)
+        np.testing.assert_array_equal(one.confidence, two.confidence)
+        np.testing.assert_array_equal(one.pairs, two.pairs)
 
 
 @given(
