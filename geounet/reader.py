@@ -184,8 +184,7 @@ def serve(requests: IO[str], answers: IO[bytes]) -> None:
             except Missing as error:
                 told = {"missing": str(error)}
             except (TilesError, rasterio.errors.RasterioError, MemoryError, ValueError, RuntimeError) as error:
-                told = {"error": type(error).__name__}
-                print(f"reader: {error}", file=sys.stderr, flush=True)
+                told = {"error": type(error).__name__, "detail": str(error)}
             answers.write(json.dumps({**told, "bytes": len(body)}).encode() + b"\n" + body)
             answers.flush()
 

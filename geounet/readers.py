@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import queue
 import selectors
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 from geounet.limits import fenced_environment
 from geounet.service_errors import BusyError, NotFoundError
 from geounet.settings import ServiceSettings
+
+log = logging.getLogger("geounet.readers")
 
 _SECONDS = 30.0
 
@@ -49,6 +52,8 @@ class Readers:
         if "missing" in answer[0]:
             raise NotFoundError(answer[0]["missing"])
         if "error" in answer[0]:
+            told = {"error": answer[0]["error"], "want": request["want"]}
+            log.warning("a raster cannot be read: %s", answer[0]["detail"], extra=told)
             raise NotFoundError("the raster cannot be read here")
         return answer
 

@@ -9,6 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from geounet.settings import ServiceSettings
 from geounet.store import Store
 
 log = logging.getLogger("geounet.worker")
+mapper_log = logging.getLogger("geounet.mapper")
 
 MAPPER = "geounet.mapper:MapMaker"
 IDLE_SECONDS = 0.2
@@ -89,7 +91,7 @@ class Worker:
             return
         child = self._ready_child()
         queue.heartbeat(job, self.name, self.settings.lease_seconds, child=child.identity)
-        child.send(task)
+        child.send(task, job.id)
         outcome = self._follow(job, child)
         if outcome == "done":
             self.store.publish(job, self.name)
@@ -208,8 +210,12 @@ class Child:
             [sys.executable, "-m", "geounet.mapper", mapper],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, **_mapping_environment()},
         )
+        self._job: str | None = None
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._out, selectors.EVENT_READ)
         self.identity = (self._process.pid, psutil.Process(self._process.pid).create_time())
@@ -219,9 +225,19 @@ class Child:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    def send(self, task: Mapping[str, Any]) -> None:
+    def _listen(self) -> None:
+        """What libraries print, and the stack trace of a bug, become lines of the log that name the job."""
+        assert self._process.stderr is not None
+        with self._process.stderr as printed:
+            for line in printed:
+                text = line.decode("utf-8", "replace").rstrip()
+                if text:
+                    mapper_log.warning("%s", text, extra={"job": self._job})
+
+    def send(self, task: Mapping[str, Any], job: str) -> None:
         """Start a job; a process that has died meanwhile shows in `messages`."""
         self.tasks += 1
+        self._job = job
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(dict(task)).encode() + b"\n")
@@ -253,6 +269,7 @@ class Child:
         """End the process now and wait for it to be gone."""
         self._process.kill()
         self._process.wait()
+        self._listener.join(5)
         self._selector.close()
         self._out.close()
         if self._process.stdin is not None:

@@ -101,6 +101,23 @@ def test_a_map_is_a_stac_item_whose_assets_can_be_fetched(http: httpx2.Client, d
         assert http.get(str(way.target)).status_code == 200
 
 
+def test_every_line_of_the_log_is_json_with_what_it_belongs_to(http: httpx2.Client, done: JobOut, working: Any) -> None:
+    http.get(
+        "/jobs", headers={"X-Request-Id": "mine-42", "X-API-Key": "geounet_ab_secret", "Authorization": "Bearer s3"}
+    )
+    port = working.url.rpartition(":")[2]
+    text = (working.data.parent / f"serve-{port}.log").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    requests = [line for line in lines if line["logger"] == "geounet.access"]
+    assert all(line["request_id"] for line in requests)
+    assert [line["path"] for line in requests if line["request_id"] == "mine-42"] == ["/jobs"]
+    from_worker = [line for line in lines if line["logger"] == "geounet.worker" and line["message"] != "worker started"]
+    assert done.id in {line["job"] for line in from_worker}
+    assert "secret" not in text
+    assert "s3" not in text
+
+
 def test_a_page_of_a_new_map_is_a_look_up(done: JobOut, working: Any) -> None:
     assert FeatureLayer(working.data / "maps" / done.id).has_texts
 

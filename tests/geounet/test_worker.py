@@ -139,6 +139,14 @@ def test_a_bug_shows_no_inner_workings(store: Store) -> None:
     assert "Traceback" not in error["detail"]
 
 
+def test_what_a_mapping_process_prints_is_logged_with_its_job(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = submit(store), submit(store, do="bug")
+    work(store)
+    said = [(r.getMessage(), r.__dict__["job"]) for r in caplog.records if r.name == "geounet.mapper"]
+    assert ("a library prints this", good.id) in said
+    assert ("ZeroDivisionError", bad.id) in said
+
+
 def test_a_crash_costs_its_own_job_only(store: Store) -> None:
     bad, once, good = submit(store, do="crash"), submit(store, do="crash once"), submit(store)
     work(store)
