@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geounet.bundle import ModelBundle
+from geounet.polygon_cap import at_most
 from geounet.preview import write_preview
 from geounet.stac_item import ITEM, stac_item
 from geounet.stopwatch import Stopwatch
@@ -85,6 +86,8 @@ class _Finish:
         with self.watch.time("polygons"):
             min_area, simplify = generalisation(georef, self.options)
             made = polygonise(self.spool.strips(), georef, legend, min_area_m2=min_area, simplify_px=simplify)
+            if self.options.max_polygons is not None:
+                made = at_most(made, self.options.max_polygons)
             write_vectors(made, self.folder, self.options.formats, georef, legend)
 
     def rasters(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def options_of(task: Mapping[str, Any]) -> "Options":
 
     given = {name: value for name, value in task["options"].items() if name != "area" and value is not None}
     given["formats"] = tuple(dict.fromkeys(("gpkg", *given.get("formats", ("geojson",)))))
-    return Options(**given, engine=task["engine"], device=task["device"])
+    return Options(**given, engine=task["engine"], device=task["device"], max_polygons=task["max_polygons"])
 
 
 class _Throttled:

@@ -34,7 +34,8 @@ class Options:
     """Everything a user may choose about one map; the defaults are the recommended map.
 
     `min_area_m2` and `simplify_px` of None generalise polygons for the map's own scale (docs/polygons.md); 0 and 0
-    give polygons that are exactly the class raster. The rasters are never generalised.
+    give polygons that are exactly the class raster. The rasters are never generalised. Beyond `max_polygons` the pass
+    over the polygons stops: the caller has to make them again, fewer (`geounet.polygon_cap`).
     """
 
     bands: Mapping[str, int] | None = None
@@ -52,6 +53,7 @@ class Options:
     precision: str = "auto"
     max_memory: int | None = None
     tta: str = "none"
+    max_polygons: int | None = None
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,7 @@ def planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, 
 
 def request_of(scene: Scene, bundle: ModelBundle, options: Options) -> dict[str, Any]:
     """What a map is asked to be: two maps with equal requests are the same map."""
-    asked = {k: v for k, v in asdict(options).items() if k not in ("formats", "max_memory")}
+    asked = {k: v for k, v in asdict(options).items() if k not in ("formats", "max_memory", "max_polygons")}
     record = {
         "geounet": __version__,
         "scene": scene.fingerprint(),

@@ -33,7 +33,7 @@ def keep_polygons_few(folder: Path, formats: Sequence[str], cap: int, min_area_m
             batches = polygonise(
                 raster.rows(), raster.georef, raster.legend, min_area_m2=raised, simplify_px=simplify_px
             )
-            few = _at_most(_large(batches, raised), cap)
+            few = at_most(_large(batches, raised), cap)
             write_vectors(few, folder, formats, raster.georef, raster.legend)
     if raised != min_area_m2:
         path = folder / "summary.json"
@@ -50,7 +50,7 @@ def _large(batches: Iterable[PolygonBatch], least: float) -> Iterator[PolygonBat
         yield batch if kept.all() else _part(batch, kept)
 
 
-def _at_most(batches: Iterable[PolygonBatch], cap: int) -> Iterator[PolygonBatch]:
+def at_most(batches: Iterable[PolygonBatch], cap: int) -> Iterator[PolygonBatch]:
     """The batches up to the one that goes beyond `cap`: enough to see that there are too many."""
     found = 0
     for batch in batches:

@@ -1,6 +1,7 @@
 """Too many polygons raise the mapping unit, never the memory."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geounet.bundle import ModelBundle
 from geounet.features import count_of
+from geounet.pipeline import Options, map_scene
 from geounet.polygon_cap import keep_polygons_few
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
@@ -65,3 +68,26 @@ def test_whatever_the_cap_the_end_comes(tmp_path: Path, lonely: bool) -> None:
     noisy_map(tmp_path, lonely)
     keep_polygons_few(tmp_path, ("gpkg",), 1, 0.0, 0.0)
     assert count_of(tmp_path / "polygons.gpkg") <= 1
+
+
+def test_the_first_pass_over_noise_stops_beyond_the_cap(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile scene costs what the cap allows, not what its pixels would make."""
+    monkeypatch.setattr("tiles.polygons._MOST_POLYGONS", 10)
+    rng = np.random.default_rng(3)
+    profile = {"driver": "GTiff", "width": 160, "height": 128, "count": 3, "dtype": "uint8", "photometric": "RGB"}
+    with rasterio.open(tmp_path / "noise.tif", "w", **profile, crs=GEOREF.crs, transform=GEOREF.transform) as target:
+        target.write(rng.integers(0, 256, (3, 128, 160)).astype(np.uint8))
+    options = Options(
+        chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32", min_area_m2=0.0, simplify_px=0.0
+    )
+    whole = map_scene(tmp_path / "noise.tif", bundle, tmp_path / "whole", options)
+    many = count_of(whole.folder / "polygons.gpkg")
+    cap = many // 4
+    found = map_scene(tmp_path / "noise.tif", bundle, tmp_path / "capped", replace(options, max_polygons=cap))
+    first = count_of(found.folder / "polygons.gpkg")
+    assert cap < first < many
+    assert found.summary["request"]["digest"] == whole.summary["request"]["digest"]
+    keep_polygons_few(found.folder, options.formats, cap, 0.0, 0.0)
+    assert 0 < count_of(found.folder / "polygons.gpkg") <= cap
