@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -204,13 +205,14 @@ class _Job:
             block=block,
             probabilities=self.options.probabilities,
         )
-        for strip in engine.fetch(strips):
-            if strip.top < self.spool.next_row:  # made again only to go on below it; it is counted already
-                continue
-            pairs = pairs + strip.pairs
-            thumbnail.save(self.place.thumbnail)
-            self.spool.append(strip, {"pairs": pairs.tolist()})
-            report.now()
+        with closing(engine.fetch(strips)) as finished:
+            for strip in finished:
+                if strip.top < self.spool.next_row:  # made again only to go on below it; it is counted already
+                    continue
+                pairs = pairs + strip.pairs
+                thumbnail.save(self.place.thumbnail)
+                self.spool.append(strip, {"pairs": pairs.tolist()})
+                report.now()
 
     def finish(self, on_progress: OnProgress | None) -> dict[str, Any]:
         """The finish pass: rasters, polygons, summary; deterministic; one rename."""

@@ -1,7 +1,7 @@
 """What runs the network. `open_engine` chooses; each engine is one file."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -56,8 +56,8 @@ class Engine(Protocol):
         """
         ...
 
-    def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
-        """Strips blended from this engine's scores, as NumPy arrays."""
+    def fetch(self, strips: Iterator[Strip]) -> Generator[Strip, None, None]:
+        """Strips blended from this engine's scores, as NumPy arrays. Close it to stop early."""
         ...
 
 

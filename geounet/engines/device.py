@@ -6,7 +6,7 @@ is fetched and a buffer that is filled again.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
 from typing import Any, cast
@@ -88,7 +88,7 @@ class DeviceEngine:
             self._forward = self.scorer
             return cast("torch.Tensor", self.scorer(counts))
 
-    def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
+    def fetch(self, strips: Iterator[Strip]) -> Generator[Strip, None, None]:
         """See `Engine.fetch`. All work on the device is queued on a thread, which stays one strip ahead.
 
         Raises EngineError where the device's memory does not suffice.

@@ -1,7 +1,7 @@
 """The OpenVINO engine: the fastest way to run the network on a CPU."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import openvino as ov
@@ -73,9 +73,9 @@ class OpenVinoEngine:
             free.clear()
             self._compiled.release_memory()
 
-    def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
+    def fetch(self, strips: Iterator[Strip]) -> Generator[Strip, None, None]:
         """See `Engine.fetch`."""
-        return strips
+        yield from strips
 
     def _finish(self, running: "deque[tuple[Chip, Any]]", free: "deque[Any]") -> Iterator[Scores]:
         """The oldest chip's scores; they lie in the request's own memory, which is free again after they were used."""

@@ -1,6 +1,6 @@
 """The torch engine on the CPU, and what torch finds on this machine; GPUs are `geounet.engines.device`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import torch
 
@@ -39,9 +39,9 @@ class TorchEngine:
             probabilities = None if chip.empty else self._run(stretch.apply(chip.counts, chip.valid))
             yield Scores(chip.row, chip.col, chip.window, probabilities, chip.valid)
 
-    def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
+    def fetch(self, strips: Iterator[Strip]) -> Generator[Strip, None, None]:
         """See `Engine.fetch`."""
-        return strips
+        yield from strips
 
     def _run(self, counts: Float32) -> Float32:
         """Probabilities float32 (classes, chip, chip) of counts float32 (bands, chip, chip)."""

@@ -4,7 +4,7 @@ It is an engine around engines, so it works with any of them, and what a user ma
 of the probabilities after the calibration temperature.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import tee
 from typing import Any
@@ -49,7 +49,7 @@ class AugmentedEngine:
             # The last view's validity: an engine's earlier answers may be overwritten by now.
             yield replace(first, probabilities=mean, valid=turned_back(last.valid, self.views.turns[-1]))
 
-    def fetch(self, strips: Iterator[Strip]) -> Iterator[Strip]:
+    def fetch(self, strips: Iterator[Strip]) -> Generator[Strip, None, None]:
         """See `Engine.fetch`."""
         return self.engines[0].fetch(strips)
 

@@ -1,6 +1,7 @@
 """The path of GPUs, on torch's `cpu` device, against the ordinary path: the same maps, byte for byte."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -129,6 +130,7 @@ def test_an_interrupted_map_goes_on_to_the_same_bytes(
 
     with pytest.raises(KeyboardInterrupt):
         map_scene(scene, bundle, tmp_path / "cut", OPTIONS, on_progress=stop)
+    assert not [t for t in threading.enumerate() if t.name.startswith("geounet-")]
     again = map_scene(scene, bundle, tmp_path / "cut", OPTIONS)
     assert same_but_for_the_run(whole.folder, again.folder)
 
