@@ -118,8 +118,9 @@ class JobOptions(Wire):
         default=["gpkg", "geojson"], description="Polygon files; the GeoPackage is always made."
     )
     probabilities: bool = Field(default=False, description="Also write probabilities.tif.")
-    tta: Literal["none", "flips", "d4"] = Field(
-        default="none", description="Average 4 (flips) or 8 (d4) turned and mirrored views of every chip."
+    tta: Literal["none", "flips", "d4", "scales", "all"] = Field(
+        default="none",
+        description="Average views of every chip: 4 (flips) or 8 (d4) turned and mirrored, 3 sizes (scales), or all.",
     )
     area: Area | None = Field(default=None, description="Map only this part of the scene.")
 

@@ -8,6 +8,8 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
 
+from geounet.engines.views import VIEWS
+
 SERVED = {
     "3.0": ("/openapi.json", OpenAPIV30SpecValidator),
     "3.1": ("/openapi-3.1.json", OpenAPIV31SpecValidator),
@@ -73,3 +75,7 @@ def test_examples_are_what_the_schemas_allow(client: httpx2.Client) -> None:
                     OAS31Validator(whole).validate(content["example"])
                     tried += 1
     assert tried >= 20
+
+
+def test_jobs_may_ask_for_every_way_to_augment(document: dict[str, Any]) -> None:
+    assert document["components"]["schemas"]["JobOptions"]["properties"]["tta"]["enum"] == list(VIEWS)
