@@ -65,17 +65,17 @@ def run_batch(
 ) -> list[SceneResult]:
     """Map every scene that the arguments name into a folder of its own under `out`, with one warm engine.
 
-    A scene that cannot be mapped is reported and the next one begins. Writes `out/batch.csv`.
+    A scene that cannot be mapped is reported and the next one begins. `out/batch.csv` grows scene by scene.
     Raises SceneError where the arguments name no scene, or two that would share a folder.
     """
     scenes = find_scenes(arguments)
     folders = _folders(scenes, out)
-    results = []
-    with _Child(bundle, options, overwrite, restart) as child:
-        for index, (scene, folder) in enumerate(zip(scenes, folders, strict=True)):
-            with screen.progress(f"[{index + 1}/{len(scenes)}] {Path(scene).name}") as on_progress:
-                results.append(child.map(scene, folder, on_progress))
-    _write_csv(out / "batch.csv", results, bundle)
+    results: list[SceneResult] = []
+    with _Child(bundle, options, overwrite, restart) as child, screen.batch_progress(len(scenes)) as bars:
+        for scene, folder in zip(scenes, folders, strict=True):
+            results.append(child.map(scene, folder, bars.begin(Path(scene).name)))
+            bars.end(ok=results[-1].ok)
+            _write_csv(out / "batch.csv", results, bundle)  # an interrupted batch tells what it did, too
     return results
 
 

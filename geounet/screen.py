@@ -39,6 +39,21 @@ class Screen:
     @contextmanager
     def progress(self, title: str) -> "Iterator[OnProgress]":
         """A bar that names the device and shows Mpx/s and the time left."""
+        with self._bars() as bar:
+            task = bar.add_task(escape(_short(title)), total=None, note="opening")
+
+            def show(progress: "MapProgress") -> None:
+                bar.update(task, completed=progress.done, total=progress.total, note=_note(progress))
+
+            yield show
+
+    @contextmanager
+    def batch_progress(self, scenes: int) -> "Iterator[BatchBars]":
+        """A bar for all scenes above one for the scene in work."""
+        with self._bars() as bar:
+            yield BatchBars(bar, scenes)
+
+    def _bars(self) -> Progress:
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -47,13 +62,7 @@ class Screen:
             TextColumn("{task.fields[note]}", style="dim"),
         )
         # Transient: what stays on the screen is the result or the error, not a bar that stopped somewhere.
-        with Progress(*columns, console=self.err, transient=True, disable=self.quiet) as bar:
-            task = bar.add_task(escape(_short(title)), total=None, note="opening")
-
-            def show(progress: "MapProgress") -> None:
-                bar.update(task, completed=progress.done, total=progress.total, note=_note(progress))
-
-            yield show
+        return Progress(*columns, console=self.err, transient=True, disable=self.quiet)
 
     def preflight(self, record: Sequence[dict[str, Any]]) -> None:
         """The checks made before the work starts, a line each."""
@@ -109,6 +118,37 @@ class Screen:
                 table.add_row("  mIoU", f"{score.miou:.3f} on {escape(score.data)}")
             table.add_row("  digest", bundle.digest[:12])
             self.out.print(table)
+
+
+class BatchBars:
+    """One bar for all scenes of a batch, one for the scene in work."""
+
+    def __init__(self, bar: Progress, scenes: int) -> None:
+        self._bar = bar
+        self._scenes, self._ended, self._failed = scenes, 0, 0
+        self._all = bar.add_task("all scenes", total=scenes, note=self._count())
+        self._one = bar.add_task("", total=None, note="opening")
+
+    def begin(self, title: str) -> "OnProgress":
+        """Show the next scene; call what comes back with its progress."""
+        self._bar.reset(self._one, total=None, description=escape(_short(title)), note="opening")
+
+        def show(progress: "MapProgress") -> None:
+            self._bar.update(self._one, completed=progress.done, total=progress.total, note=_note(progress))
+            share = progress.done / progress.total if progress.total else 0.0
+            self._bar.update(self._all, completed=self._ended + share)
+
+        return show
+
+    def end(self, *, ok: bool) -> None:
+        """Count the scene that was begun last."""
+        self._ended += 1
+        self._failed += not ok
+        self._bar.update(self._all, completed=self._ended, note=self._count())
+
+    def _count(self) -> str:
+        failed = f", {self._failed} failed" if self._failed else ""
+        return f"{self._ended} of {self._scenes} scenes{failed}"
 
 
 def _engine(plan: dict[str, Any]) -> str:
