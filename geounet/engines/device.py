@@ -15,11 +15,10 @@ import torch
 
 from geounet.bundle import ModelBundle
 from geounet.engines import EngineSpec, batch_size
-from geounet.engines.torch import DTYPES, checked
+from geounet.engines.torch import DTYPES, checked, ready_scorer
 from geounet.engines.transfer import DeviceStretch, Feed, Returning, returning
 from geounet.errors import EngineError
 from geounet.normalise import Stretch
-from geounet.scorer import Scorer
 from tiles.ahead import ahead
 from tiles.blend import Scores, Strip
 from tiles.chips import Chip
@@ -35,7 +34,7 @@ class DeviceEngine:
     ) -> None:
         self.spec = spec
         self.device = torch.device(checked(spec.device))
-        scorer = Scorer(bundle, chip_size, upsample).eval()
+        scorer = ready_scorer(bundle, chip_size, upsample)
         self.scorer = scorer.to(self.device).to(memory_format=torch.channels_last)
         self.batch_size = batch_size(spec.device, scorer.inner_size)
         self._forward: Any = torch.compile(self.scorer, dynamic=False) if compiled else self.scorer

@@ -6,6 +6,7 @@ import torch
 
 from geounet.bundle import ModelBundle
 from geounet.engines import EngineSpec, Float32
+from geounet.engines.fold import folded
 from geounet.errors import EngineError
 from geounet.normalise import Stretch
 from geounet.scorer import Scorer
@@ -31,7 +32,7 @@ class TorchEngine:
 
     def __init__(self, bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float = 1.0) -> None:
         self.spec = spec
-        self.scorer = Scorer(bundle, chip_size, upsample).eval().to(memory_format=torch.channels_last)
+        self.scorer = ready_scorer(bundle, chip_size, upsample).to(memory_format=torch.channels_last)
 
     def predict(self, chips: Iterable[Chip], stretch: Stretch) -> Iterator[Scores]:
         """See `Engine.predict`."""
@@ -50,6 +51,13 @@ class TorchEngine:
         with torch.inference_mode(), torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
             out: Float32 = self.scorer(batch)[0].float().contiguous().numpy()
         return out
+
+
+def ready_scorer(bundle: ModelBundle, chip_size: int, upsample: float) -> Scorer:
+    """The bundle's `Scorer` for predicting, normalisations folded."""
+    scorer = Scorer(bundle, chip_size, upsample).eval()
+    scorer.network = folded(scorer.network, len(bundle.bands))
+    return scorer
 
 
 def checked(device: str) -> str:
