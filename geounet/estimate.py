@@ -106,7 +106,7 @@ def cost_of(plan: "Plan", shape: tuple[int, int], pixels: Pixels, cores: int, la
     scored = scene * plan.grid(shape).redundancy() * plan.upsample**2 * VIEWS[plan.tta].cost
     rate = _CUDA_RATE if plan.device.startswith("cuda") else cores * _RATES[plan.engine].get(plan.precision, 1.0)
     seconds = scored / rate / MEGA + scene / _FINISH_RATE / MEGA
-    # The spool, the rasters made from it with their overviews in the making, and the polygons.
+    # The spool, the rasters made from it, raw overviews of one layer at a time, and the polygons.
     disk = scene * layers + scene * layers * 0.6 + 20 * MEGA
     return Cost(memory_needed(plan, shape, pixels, cores), int(disk), seconds)
 

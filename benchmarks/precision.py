@@ -1,0 +1,44 @@
+"""What faster arithmetic costs: mean IoU on a bundle's left-out data in f32 and in bf16, through the same engine.
+
+`python -m benchmarks.precision` scores the shipped model on the validation part of its own training configuration;
+`--model FOLDER` another bundle, with its `train.toml` inside. The aim: within 0.2 points (0.002).
+"""
+
+from benchmarks.common import arguments, report
+from geounet.bundle import ModelBundle
+from geounet.train.config import load_config
+from geounet.train.data import load_data
+from geounet.train.evaluate import Predictor, evaluate_samples
+
+
+def main() -> None:
+    """Run it."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--precisions", default="f32,bf16", help="the first is what the others are compared with")
+    parser.add_argument("--engine", default="openvino")
+    given = parser.parse_args()
+    bundle = ModelBundle.load(given.model)
+    loaded = load_data(load_config(bundle.folder / "train.toml"), given.data)
+    predictors = {p: Predictor(bundle, engine=given.engine, precision=p) for p in given.precisions.split(",")}
+    rows = []
+    for source in loaded.sources:
+        if not source.val:
+            continue
+        scores = {p: evaluate_samples(q, source.val, loaded.codes, source.name) for p, q in predictors.items()}
+        first = next(iter(scores.values())).confusion.miou
+        for precision, found in scores.items():
+            rows.append(
+                {
+                    "data": found.data,
+                    "images": found.images,
+                    "precision": precision,
+                    "miou_%": round(100 * found.confusion.miou, 2),
+                    "points_against_first": round(100 * (found.confusion.miou - first), 3),
+                    "accuracy_%": round(100 * found.confusion.accuracy, 2),
+                }
+            )
+        report("precision", rows, given.work)
+
+
+if __name__ == "__main__":
+    main()
