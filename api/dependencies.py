@@ -95,13 +95,18 @@ def identify(request: Request) -> Caller:
     found: Parts = request.app.state.parts
     text = _given_key(request.headers)
     if text is None:
-        if found.settings.require_keys or listens_widely(request.scope):
+        if needs_key(found, request):
             raise UnauthenticatedError("send your API key as 'Authorization: Bearer KEY'; `geounet keys new` makes one")
         return Caller()
     key = found.keys.find(text)
     if key is None:
         raise UnauthenticatedError("this API key is not known here: ask the operator for one")
     return Caller(key.id, key.scopes, key.share, key.max_open_jobs)
+
+
+def needs_key(parts: Parts, request: Request) -> bool:
+    """Whether this request has to bring an API key."""
+    return parts.settings.require_keys or listens_widely(request.scope)
 
 
 def _given_key(headers: Headers) -> str | None:

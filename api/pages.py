@@ -32,14 +32,19 @@ def document(request: Request, title: str, data: Any) -> str:
     return _page(request, title, _shown(data))
 
 
-def landing(request: Request, data: Mapping[str, Any], models: Sequence[str], default: str | None) -> str:
-    """The first page: a form to upload a scene with, and what there is."""
+def landing(request: Request, data: Mapping[str, Any], models: Sequence[str] | None, default: str | None) -> str:
+    """The first page: a form to upload a scene with, and what there is; no form where `models` is None."""
+    form = "<p>This service asks for an API key.</p>" if models is None else _upload_form(request, models, default)
+    body = f"<p>{escape(data['description'])}</p>{form}<h2>The API</h2>{_shown(data['links'])}"
+    return _page(request, data["title"], body, "" if models is None else "landing")
+
+
+def _upload_form(request: Request, models: Sequence[str], default: str | None) -> str:
     choice = "".join(
         f'<option value="{escape(name)}"{" selected" if name == default else ""}>{escape(name)}</option>'
         for name in models
     )
-    form = f"""<p>{escape(data["description"])}</p>
-<h2>Map a scene</h2>
+    return f"""<h2>Map a scene</h2>
 <form id="upload" method="post" enctype="multipart/form-data" action="{escape(base_url(request))}/scenes">
 <input type="hidden" name="process" value="true">
 <p><label for="file">GeoTIFF</label>
@@ -51,9 +56,7 @@ def landing(request: Request, data: Mapping[str, Any], models: Sequence[str], de
 <p><button name="send">Upload and map</button></p>
 <progress id="sent" max="1" value="0" hidden></progress>
 <p id="told" role="status"></p>
-</form>
-<h2>The API</h2>"""
-    return _page(request, data["title"], form + _shown(data["links"]), "landing")
+</form>"""
 
 
 def job(request: Request, data: Mapping[str, Any], scene: str) -> str:

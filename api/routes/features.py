@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from api import pages
-from api.dependencies import Parts, PartsDep, Reading, seen_map
+from api.dependencies import Parts, PartsDep, Reading, needs_key, seen_map
 from api.models import (
     Collection,
     Collections,
@@ -119,8 +119,9 @@ def landing(request: Request, parts: PartsDep, q: Annotated[Plain, Query()]) -> 
             Link(href=f"{base}/models", rel="item", type="application/json", title="Models"),
         ],
     )
-    names, default = list(parts.catalog.cards), parts.catalog.default
-    return answer(request, q.f, body, lambda data: pages.landing(request, data, names, default))
+    # A form sends no key, and who has none is told of no model.
+    names = None if needs_key(parts, request) else list(parts.catalog.cards)
+    return answer(request, q.f, body, lambda data: pages.landing(request, data, names, parts.catalog.default))
 
 
 @router.get("/web/{name}", include_in_schema=False)

@@ -181,3 +181,10 @@ def test_cross_origin_reading_is_off_unless_set(store: Store, bundles: Path, tmp
         assert allowed.headers["access-control-allow-origin"] == "https://map.test"
         assert "access-control-allow-origin" not in client.get("/", headers={"Origin": "https://evil.test"}).headers
         assert allowed.json()["links"][0]["href"] == "http://127.0.0.1/lc/collections"
+
+
+def test_who_has_no_key_gets_no_form_and_hears_of_no_model(app: TestClient) -> None:
+    page = app.get("/", params={"f": "html"}).text
+    assert "asks for an API key" in page
+    assert "<form" not in page
+    assert "toy" not in page

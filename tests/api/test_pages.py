@@ -32,6 +32,12 @@ def test_things_are_pages_for_a_browser_and_json_for_programs(client: httpx2.Cli
     assert client.get(path, params={"f": "pdf"}).status_code == 400
 
 
+def test_the_first_page_has_a_form_that_names_the_models(client: httpx2.Client, service: Any) -> None:
+    page = client.get("/", params={"f": "html"}).text
+    assert '<option value="toy" selected>' in page
+    assert f'action="{service.url}/scenes"' in page
+
+
 def test_links_of_the_pages_lead_somewhere(client: httpx2.Client, service: Any) -> None:
     for path in ("/", f"/maps/{service.map_id}", f"/jobs/{service.map_id}", f"/collections/{service.map_id}/items"):
         text = client.get(path, params={"f": "html"}).text
