@@ -224,9 +224,10 @@ class FeatureLayer:
 
     def _ready(self, ids: Ids) -> str:
         """The texts that `geounet.feature_texts` has put down, comma-separated."""
-        sql = f"SELECT group_concat(text) {_BY_IDS.format('texts.features')}"
         with self._connection() as db:
-            return db.execute(sql, (json.dumps(ids.tolist()),)).fetchone()[0] or ""
+            # Row by row: strung together by SQLite, large polygons could pass its limit of 1 GB a string.
+            rows = db.execute(f"SELECT text {_BY_IDS.format('texts.features')}", (json.dumps(ids.tolist()),))
+            return ",".join([row[0] for row in rows])
 
     def one(self, fid: int, carrier: Carrier) -> bytes:
         """One feature as GeoJSON text. Raises NotFoundError."""
