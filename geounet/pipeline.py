@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -252,7 +252,7 @@ class EngineShelf:
 
     def get(self, bundle: ModelBundle, plan: Plan) -> Engine:
         """The engine for `plan`, from the shelf where it fits."""
-        key = (bundle.digest, plan)
+        key = (bundle.digest, replace(plan, overlap=0, block_chips=0))  # an engine knows chips, not how they lie
         if self._engine is None or self._key != key:
             self._engine = None
             self._engine = open_engine(
