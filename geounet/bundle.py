@@ -212,7 +212,7 @@ class ModelBundle:
 
 
 def save_bundle(folder: Path, card: dict[str, Any], state: "dict[str, torch.Tensor]", readme: str) -> ModelBundle:
-    """Write a bundle: half-precision weights, `model.json` (its `weights` filled in here), model card text.
+    """Write a bundle: half-precision weights (single where half cannot hold them), `model.json` (its `weights` filled in here), model card text.
 
     `card` holds the fields of `ModelCard` without `weights`. Raises BundleError where they do not validate.
     """
@@ -220,14 +220,10 @@ def save_bundle(folder: Path, card: dict[str, Any], state: "dict[str, torch.Tens
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    halves = {
-        k: (v.to(torch.float16) if v.is_floating_point() else v).contiguous().cpu()
-        for k, v in state.items()
-        if not k.endswith("num_batches_tracked")
-    }
-    if not all(bool(torch.isfinite(v).all()) for v in halves.values()):
-        raise BundleError(f"{folder}: weights that are not finite in half precision cannot be saved")
-    save_file(halves, folder / WEIGHTS_FILE)
+    kept = {k: _in_half(v).contiguous().cpu() for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    if not all(bool(torch.isfinite(v).all()) for v in kept.values()):
+        raise BundleError(f"{folder}: weights that are not finite cannot be saved")
+    save_file(kept, folder / WEIGHTS_FILE)
     try:
         checked = ModelCard.model_validate({**card, "weights": {"sha256": sha256_of(folder / WEIGHTS_FILE)}})
     except ValidationError as error:
@@ -235,6 +231,14 @@ def save_bundle(folder: Path, card: dict[str, Any], state: "dict[str, torch.Tens
     (folder / MODEL_FILE).write_text(checked.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(readme, encoding="utf-8")
     return ModelBundle.load(folder)
+
+
+def _in_half(tensor: "torch.Tensor") -> "torch.Tensor":
+    # The variances of a deep layer may pass 65,504, the largest number in half precision; they are few.
+    import torch
+
+    half = tensor.to(torch.float16) if tensor.is_floating_point() else tensor
+    return half if bool(torch.isfinite(half).all()) else tensor
 
 
 def shipped_bundles() -> tuple[str, ...]:

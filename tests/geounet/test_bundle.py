@@ -109,6 +109,13 @@ def test_an_unknown_name_shows_the_installed_ones(tmp_path: Path) -> None:
         ModelBundle.load(tmp_path)
 
 
-def test_weights_that_half_precision_cannot_hold_are_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="not finite in half precision"):
-        save_bundle(tmp_path / "big", CARD, {"weight": torch.tensor([1e6])}, "")
+def test_weights_that_half_precision_cannot_hold_are_kept_in_single(tmp_path: Path) -> None:
+    state = {"variance": torch.tensor([0.1, 1e6]), "weight": torch.tensor([0.1])}
+    kept = save_bundle(tmp_path / "big", CARD, state, "").state_dict()
+    assert torch.equal(kept["variance"], state["variance"])
+    assert torch.equal(kept["weight"], state["weight"].half().float())
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not finite"):
+        save_bundle(tmp_path / "bad", CARD, {"weight": torch.tensor([float("nan")])}, "")
