@@ -212,7 +212,9 @@ class ModelBundle:
 
 
 def save_bundle(folder: Path, card: dict[str, Any], state: "dict[str, torch.Tensor]", readme: str) -> ModelBundle:
-    """Write a bundle: half-precision weights (single where half cannot hold them), `model.json` (its `weights` filled in here), model card text.
+    """Write a bundle: weights, `model.json` (its `weights` filled in here), model card text.
+
+    Weights are kept in half precision, a tensor that half cannot hold in single.
 
     `card` holds the fields of `ModelCard` without `weights`. Raises BundleError where they do not validate.
     """
