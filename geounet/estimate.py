@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MEGA = 1_000_000
 
-_PROCESS = {"openvino": 400 * MEGA, "torch": 1030 * MEGA}
+_PROCESS = {"openvino": 430 * MEGA, "torch": 1060 * MEGA}
 """Interpreter, libraries and the loaded model."""
 _FINISH = 320 * MEGA
 """What the finish pass adds to that: libraries for polygons, their rows in work, GDAL's cache. Depends on no size; a
