@@ -87,12 +87,11 @@ def make_plan(
     def plan_of(size: int) -> Plan:
         return Plan(spec.engine, spec.device, spec.precision, size, overlap, upsample, tta=tta, compiled=compiled)
 
-    largest = _largest_chip(spec, upsample)
-    if device_memory is not None and chip_size is None:
-        largest = _fitting_device(
-            largest, overlap, device_memory, lambda size: device_memory_needed(plan_of(size), shape, pixels)
-        )
-    for size in _chip_sizes(shape, overlap, largest, chip_size):
+    def fits(size: int) -> bool:
+        needed = device_memory_needed(plan_of(size), shape, pixels) if device_memory is not None else 0
+        return needed <= _DEVICE_SHARE * (device_memory or 0)
+
+    for size in _chip_sizes(shape, overlap, _largest_chip(spec, upsample), chip_size, fits):
         whole = plan_of(size)
         whole.grid(shape)  # refuses impossible pairs before any work
         for plan in _narrower(whole, shape):
@@ -110,12 +109,17 @@ def make_plan(
     return smallest[0]
 
 
-def _chip_sizes(shape: tuple[int, int], overlap: int, largest: int, asked: int | None) -> list[int]:
-    """Chip sizes to try, the best first."""
+def _chip_sizes(
+    shape: tuple[int, int], overlap: int, largest: int, asked: int | None, fits: Callable[[int], bool]
+) -> list[int]:
+    """Chip sizes to try, the best first: those that the device `fits`."""
     if asked is not None:
         return [_MULTIPLE * math.ceil(asked / _MULTIPLE)]
+    largest = _fitting_device(largest, overlap, fits)
     best = _cheapest_chip(shape, overlap, largest)
-    return [best, *(size for size in (512, 256) if overlap < size < best)]
+    sizes = [best, *(size for size in (512, 256) if overlap < size < best)]
+    # Smaller chips go to the device in larger batches, which may not fit where a larger chip does.
+    return [size for size in sizes if fits(size)] or [largest]
 
 
 def _narrower(plan: Plan, shape: tuple[int, int]) -> Iterator[Plan]:
@@ -131,11 +135,11 @@ def _pays_to_compile(spec: EngineSpec, scored: float) -> bool:
     return spec.device.startswith("cuda") and scored >= _COMPILE_PIXELS
 
 
-def _fitting_device(largest: int, overlap: int, memory: int, needed: Callable[[int], int]) -> int:
+def _fitting_device(largest: int, overlap: int, fits: Callable[[int], bool]) -> int:
     """The largest chip size that most of a device's memory holds, never less than the smallest that makes sense."""
     smallest = _MULTIPLE * math.ceil(max(_SMALLEST_CHIP, 2 * overlap) / _MULTIPLE)
     sizes = range(largest, smallest, -_MULTIPLE)
-    return next((size for size in sizes if needed(size) <= _DEVICE_SHARE * memory), min(smallest, largest))
+    return next((size for size in sizes if fits(size)), min(smallest, largest))
 
 
 def _largest_chip(spec: EngineSpec, upsample: float) -> int:
