@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from geounet.limits import fenced_environment
@@ -30,6 +31,8 @@ class Readers:
         self._all: set[_Reader] = set()
         self._lock = threading.Lock()
         self._closed = False
+        # Readers die with the thread that started them (die_with_parent), and request threads end when idle.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="readers")
         for _ in range(processes):
             self._free.put(None)
 
@@ -62,11 +65,12 @@ class Readers:
         self._closed = True
         for reader in list(self._all):
             self._end(reader)
+        self._starter.shutdown()
 
     def _start(self) -> "_Reader":
         if self._closed:
             raise OSError("the service is shutting down")
-        reader = _Reader(self._settings.inspect_memory)
+        reader = self._starter.submit(_Reader, self._settings.inspect_memory).result()
         with self._lock:
             self._all.add(reader)
         return reader
