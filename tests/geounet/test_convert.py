@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -35,8 +36,9 @@ def converter_of(process: "subprocess.Popen[str]") -> psutil.Process:
     until = monotonic() + 60
     while monotonic() < until:
         for child in psutil.Process(process.pid).children():
-            if "geounet.engines.convert" in child.cmdline():
-                return child
+            with suppress(psutil.Error):  # a child that ends while it is looked at
+                if "geounet.engines.convert" in child.cmdline():
+                    return child
         sleep(0.01)
     raise AssertionError("no converter was started")
 
