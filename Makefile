@@ -32,6 +32,7 @@ lint: install
 bench: install
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python benchmarks/polygons.py

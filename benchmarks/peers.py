@@ -118,7 +118,7 @@ RUNS: dict[str, Callable[[str, str, Path], Classes]] = {
     "pytorch-toolbelt": toolbelt,
     "plain loop": plain_loop,
 }
-_NEEDS = {"MONAI": "monai", "pytorch-toolbelt": "pytorch_toolbelt"}
+NEEDS = {"MONAI": "monai", "pytorch-toolbelt": "pytorch_toolbelt"}
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     maps: dict[str, Classes] = {}
     for name in given.only:
-        if name in _NEEDS and find_spec(_NEEDS[name]) is None:
+        if name in NEEDS and find_spec(NEEDS[name]) is None:
             print(f"{name} is not installed, left out")
             continue
         out = given.work / f"peer_{len(rows)}.npy"
