@@ -1,6 +1,6 @@
 """A small bundle and a small scene to make maps with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +87,12 @@ def make_toy_bundle() -> Callable[..., ModelBundle]:
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
     return write_scene(tmp_path / "scene.tif")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Chips this small gain nothing from threads, and threads that wait for each other lose on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -30,18 +30,11 @@ from tiles.blend import Strip, blend
 from tiles.chips import Chip
 from tiles.grid import ChipGrid, Window
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CHIP = 64
 SPEC = EngineSpec("torch", "cpu", "f32")
 OPTIONS = Options(chip_size=CHIP, overlap=16, engine="torch", device="cpu", precision="f32", formats=("gpkg",))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Chips this small gain nothing from threads, and threads that wait for each other lose on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class OpenOnDevice:

@@ -1,6 +1,6 @@
 """Test-time augmentation: the mean over explicit views, with every engine; a turned scene gives the turned map."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,17 +23,10 @@ from tiles.chips import Chip
 from tiles.errors import OutputError
 from tiles.grid import ChipGrid
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CHIP = 64
 OPTIONS = Options(chip_size=CHIP, overlap=16, engine="torch", device="cpu", precision="f32", formats=(), tta="d4")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Chips this small gain nothing from threads, and threads that wait for each other lose on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def chips(seed: int = 0) -> list[Chip]:
