@@ -1,7 +1,8 @@
-"""`geounet train`, `geounet contact-sheet` and `geounet evaluate`."""
+"""`geounet train`, `geounet contact-sheet`, `geounet pseudo-label` and `geounet evaluate`."""
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(train)
     app.command()(contact_sheet)
+    app.command()(pseudo_label)
     app.command()(evaluate)
 
 
@@ -69,6 +71,49 @@ def contact_sheet(
     checked = load_config(config)
     write_contact_sheet(out, checked, load_data(checked, data or config.parent))
     typer.echo(f"written: {out}")
+
+
+def pseudo_label(
+    bundle: Annotated[str, typer.Argument(help="Name or folder of the bundle that labels.", show_default=False)],
+    config: Config,
+    source: Annotated[str, typer.Option(help="Which source of the configuration to label.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the labels, one PNG an image.")],
+    data: Data = None,
+    confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Least probability of a label; below it, the old label stays.")
+    ] = 0.8,
+    tta: Annotated[str, typer.Option(help="Views averaged of every image: none, flips, d4, scales, all.")] = "d4",
+    as_json: AsJson = False,
+) -> None:
+    """Label a source's images with a bundle, within what their labels allow: for self-training."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from geounet.bundle import ModelBundle
+    from geounet.train.config import load_config
+    from geounet.train.pseudo import write_pseudo_labels
+
+    checked = load_config(config)
+    with Progress(console=Console(stderr=True), disable=as_json) as bar:
+        task = bar.add_task("labelling", total=None)
+        made = write_pseudo_labels(
+            ModelBundle.load(bundle),
+            checked,
+            data or config.parent,
+            source,
+            out,
+            confidence=confidence,
+            tta=tta,
+            on_image=lambda done, images: bar.update(task, completed=done, total=images),
+        )
+    if as_json:
+        typer.echo(json.dumps(asdict(made) | {"folder": str(made.folder)}))
+        return
+    for name, share in made.shares.items():
+        typer.echo(f"{share:7.2%}  {name}")
+    classes = ", ".join(f'"{value}" = "{name}"' for value, name in made.classes.items())
+    typer.echo(f"{made.images} images labelled. In the source '{source}' of the next run's configuration:")
+    typer.echo(f'labels = "{made.folder}"\nlabel_suffix = ".png"\nclasses = {{ {classes} }}')
 
 
 def evaluate(

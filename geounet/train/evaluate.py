@@ -93,7 +93,7 @@ class ImageScene:
 
 
 class Predictor:
-    """A bundle and its engine; `tta` is one of `geounet.engines.TTA`."""
+    """A bundle and its engine; `tta` is one of `geounet.engines.TTA`, `chip_size` the bundle's if not given."""
 
     def __init__(
         self,
@@ -103,12 +103,15 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
         tta: str = "none",
+        chip_size: int | None = None,
     ) -> None:
         from geounet.engines import check_tta, open_engine, resolve
 
         self.bundle = bundle
+        self.chip_size = chip_size or bundle.card.chip_size
+        self.overlap = min(bundle.card.overlap, self.chip_size // 2)
         spec = resolve(engine, device, precision)
-        self.engine: Engine = open_engine(bundle, spec, bundle.card.chip_size, tta=check_tta(tta))
+        self.engine: Engine = open_engine(bundle, spec, self.chip_size, tta=check_tta(tta))
 
     def probabilities(self, counts: npt.NDArray[np.uint8]) -> Float32:
         """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255."""
@@ -116,8 +119,7 @@ class Predictor:
         return np.asarray(total / np.sum(total, axis=0, keepdims=True), dtype=np.float32)
 
     def _stitched(self, counts: npt.NDArray[np.uint8]) -> Float32:
-        card = self.bundle.card
-        grid = ChipGrid((counts.shape[1], counts.shape[2]), card.chip_size, card.overlap)
+        grid = ChipGrid((counts.shape[1], counts.shape[2]), self.chip_size, self.overlap)
         chips = cut(ImageScene(np.ascontiguousarray(counts)), grid)
         scores = self.engine.predict(chips, Stretch("none"))
         blended = self.engine.fetch(blend(scores, grid, self.bundle.legend, probabilities=True))

@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from typer.testing import CliRunner
+
+from geounet.bundle import ModelBundle
+from geounet.cli import app
+from geounet.errors import TrainingError
+from geounet.train.config import TrainConfig, check_config
+from geounet.train.data import load_data
+from geounet.train.labels import LabelCodes
+from geounet.train.pseudo import pseudo_label, write_pseudo_labels
+
+CODES = LabelCodes.of(("building", "tree", "water")).with_sets(["building|water", "!tree"])
+
+
+@given(
+    p=hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(0.0625, 1, width=32)),
+    known=hnp.arrays(np.uint8, (4, 5), elements=st.integers(0, len(CODES.sets) - 1)),
+    confidence=st.floats(0.4, 0.95),
+)
+def test_pseudo_labels_stay_within_the_labels_that_were_there(
+    p: np.ndarray, known: np.ndarray, confidence: float
+) -> None:
+    found = pseudo_label(p / p.sum(axis=0), known, CODES, confidence)
+    for old, new, scores in zip(known.ravel(), found.ravel(), p.reshape(3, -1).T, strict=True):
+        assert CODES.sets[new] <= CODES.sets[old]
+        share = {i: scores[i] / sum(scores[sorted(CODES.sets[old])]) for i in CODES.sets[old]}
+        best = max(share.values())
+        if new == old and len(CODES.sets[old]) > 1:
+            assert best < confidence + 1e-5
+        else:
+            assert best >= confidence - 1e-5
+            assert share[min(CODES.sets[new])] == best
+
+
+def write_source(folder: Path) -> TrainConfig:
+    """Three images of 80 px, two of them of the same ground; labels say "no tree" on the left half, nothing right."""
+    rng = np.random.default_rng(3)
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    lines = ["file,place"]
+    for name, place in (("a", "1"), ("b", "1"), ("c", "2")):
+        Image.fromarray(rng.integers(0, 255, (80, 80, 3), dtype=np.uint8)).save(folder / "images" / f"{name}.png")
+        label = np.zeros((80, 80), dtype=np.uint8)
+        label[:, :40] = 3
+        Image.fromarray(label).save(folder / "labels" / f"{name}.png")
+        lines.append(f"{name}.png,{place}")
+    (folder / "index.csv").write_text("\n".join(lines) + "\n")
+    legend = [{"value": i + 1, "name": n, "color": (i, i, i)} for i, n in enumerate(("building", "tree", "water"))]
+    source = {
+        "name": "s",
+        "images": "images",
+        "labels": "labels",
+        "classes": {"0": "ignore", "3": "!tree"},
+        "group": "index.csv:file:place",
+        "gsd_m": (0.5, 0.5),
+        "split": {"none": True},
+    }
+    return check_config({"name": "t", "gsd_m": (0.3, 1.0), "legend": legend, "source": [source]}, "test")
+
+
+def test_a_source_is_labelled_and_can_be_trained_on(bundle: ModelBundle, tmp_path: Path) -> None:
+    config = write_source(tmp_path)
+    made = write_pseudo_labels(bundle, config, tmp_path, "s", tmp_path / "out", confidence=0.0, tta="flips")
+    assert made.images == 3
+    a, b, c = (np.asarray(Image.open(tmp_path / "out" / f"{n}.png")) for n in "abc")
+    assert not np.isin(a[:, :40], [0, 2]).any()  # a label everywhere, and never the one that was ruled out
+    np.testing.assert_array_equal(a, b)  # one label for one ground
+    assert (a != c).any()
+    source = config.source[0].model_copy(update={"labels": "out", "classes": made.classes})
+    again = load_data(config.model_copy(update={"source": (source,), "init": "toy"}), tmp_path).sources[0]
+    np.testing.assert_array_equal(again.train[0].codes.numpy(), a)
+
+
+def test_unsure_pixels_keep_their_labels(bundle: ModelBundle, tmp_path: Path) -> None:
+    config = write_source(tmp_path)
+    made = write_pseudo_labels(bundle, config, tmp_path, "s", tmp_path / "out", confidence=1.0, tta="none")
+    assert made.shares == pytest.approx({"ignore": 0.5, "!tree": 0.5})
+
+
+def test_what_cannot_be_labelled_is_told(bundle: ModelBundle, tmp_path: Path) -> None:
+    config = write_source(tmp_path)
+    with pytest.raises(TrainingError, match="no source 'other' in the configuration, but s"):
+        write_pseudo_labels(bundle, config, tmp_path, "other", tmp_path / "out")
+    with pytest.raises(TrainingError, match="exists: give a new folder"):
+        write_pseudo_labels(bundle, config, tmp_path, "s", tmp_path / "images")
+    other = config.model_copy(update={"legend": config.legend[:2]})
+    with pytest.raises(TrainingError, match="has another legend"):
+        write_pseudo_labels(bundle, other, tmp_path, "s", tmp_path / "out")
+    coarse = config.model_copy(update={"source": (config.source[0].model_copy(update={"reduce": 2}),)})
+    with pytest.raises(TrainingError, match="coarsened on reading"):
+        write_pseudo_labels(bundle, coarse, tmp_path, "s", tmp_path / "out")
+
+
+def test_the_command_says_what_to_write_next(bundle: ModelBundle, tmp_path: Path) -> None:
+    import tomllib
+
+    write_source(tmp_path)
+    (tmp_path / "c.toml").write_text(
+        """
+name = "t"
+gsd_m = [0.3, 1.0]
+legend = [
+  { value = 1, name = "building", color = [1, 1, 1] },
+  { value = 2, name = "tree", color = [2, 2, 2] },
+  { value = 3, name = "water", color = [3, 3, 3] },
+]
+[[source]]
+name = "s"
+images = "images"
+labels = "labels"
+gsd_m = [0.5, 0.5]
+classes = { "0" = "ignore", "3" = "!tree" }
+split = { none = true }
+"""
+    )
+    call = ["pseudo-label", str(bundle.folder), str(tmp_path / "c.toml"), "--source", "s", "--tta", "none"]
+    result = CliRunner().invoke(app, [*call, "-o", str(tmp_path / "one"), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["classes"]["4"] == "!tree"
+    result = CliRunner().invoke(app, [*call, "-o", str(tmp_path / "two")])
+    assert result.exit_code == 0, result.output
+    snippet = tomllib.loads(result.stdout.split("configuration:\n")[1])
+    assert snippet["classes"] == {"0": "ignore", "1": "building", "2": "tree", "3": "water", "4": "!tree"}
