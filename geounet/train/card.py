@@ -115,7 +115,7 @@ def readme_of(card: dict[str, Any], notes: str = "") -> str:
         "",
         *_score_table(full.scores),
         "",
-        f"Probabilities are divided by a fitted temperature of {full.temperature:g} before they are given.",
+        f"The network's scores are divided by a fitted temperature of {full.temperature:g} before the softmax.",
         "",
         *([notes, ""] if notes else []),
         "## Data, licences, attributions",
@@ -141,7 +141,7 @@ def _score_table(scores: Sequence[Score]) -> list[str]:
         return ["None: every image was used for training."]
     lines = ["| data | mean IoU | accuracy | calibration error | IoU by class |", "|---|---|---|---|---|"]
     for s in scores:
-        by_class = ", ".join(f"{n} {v:.2f}" for n, v in s.iou.items())
+        by_class = ", ".join(f"{n} {v:.2f}" for n, v in s.iou.items()).replace("|", "\\|")
         lines.append(
             f"| {s.data} | {s.miou:.3f} | {_number(s.accuracy)} | {_number(s.calibration_error)} | {by_class} |"
         )

@@ -271,5 +271,6 @@ def text_of(reports: Iterable[Report]) -> Iterator[str]:
         for name, area in zip(c.names, report.areas, strict=True):
             cells = [d.get(name) for d in (c.iou, c.precision, c.recall, c.f1, report.boundary.f1)]
             numbers = " | ".join("" if v is None else f"{v:.3f}" for v in cells)
-            yield (f"| {name} | {numbers} | {area.mapped:.2%} | {area.corrected:.2%} ± {area.half_width:.2%} |")
+            cell = name.replace("|", "\\|")
+            yield (f"| {cell} | {numbers} | {area.mapped:.2%} | {area.corrected:.2%} ± {area.half_width:.2%} |")
         yield ""

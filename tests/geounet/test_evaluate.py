@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,7 @@ legend = [
   { value = 1, name = "a", color = [255, 0, 0] },
   { value = 2, name = "b", color = [0, 255, 0] },
   { value = 3, name = "c", color = [0, 0, 255] },
+  { value = 4, name = "d", color = [255, 255, 255] },
 ]
 architecture = { arguments = { encoder_depth = 3, decoder_channels = [16, 16, 8] } }
 sampling = { crop = 32, batch = 2 }
@@ -198,11 +200,16 @@ name = "noise"
 images = "images"
 labels = "labels"
 gsd_m = [0.5, 0.5]
-classes = { "1" = "a", "2" = "b", "3" = "c" }
+classes = { "1" = "a", "2" = "b", "3" = "c", "4" = "c|d" }
 split = { val = ["val*"] }
 licence = "CC0"
 attribution = "somebody"
 """
+
+
+def cells(row: str) -> list[str]:
+    """Of a row of a Markdown table; a bar within a cell is escaped."""
+    return re.split(r"(?<!\\)\|", row)[1:-1]
 
 
 def test_from_a_configuration_to_a_scored_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +223,7 @@ def test_from_a_configuration_to_a_scored_bundle(tmp_path: Path, capsys: pytest.
             crs="EPSG:32640", transform=place,
         ) as file:  # fmt: skip
             file.write(rng.integers(0, 255, (3, 70, 80), dtype=np.uint8))
-        write(tmp_path / "labels" / name, rng.integers(1, 4, (70, 80), dtype=np.uint8))
+        write(tmp_path / "labels" / name, rng.integers(1, 5, (70, 80), dtype=np.uint8))
     (tmp_path / "run.toml").write_text(CONFIG)
     app = typer.Typer()
     register(app)
@@ -232,7 +239,10 @@ def test_from_a_configuration_to_a_scored_bundle(tmp_path: Path, capsys: pytest.
     made = ModelBundle.load(out / "bundle")
     assert made.card.training.sources[0].attribution == "somebody"
     assert made.card.quantiles is not None
-    assert "somebody" in (out / "bundle/README.md").read_text()
+    readme = (out / "bundle/README.md").read_text()
+    assert "somebody" in readme
+    assert r"c\|d" in readme
+    assert {len(cells(row)) for row in readme.splitlines() if row.startswith("| noise")} == {5}
     assert {p.name for p in out.iterdir()} >= {"log.csv", "curves.png", "confusion-noise.png", "gallery.png"}
 
     code, text = call(
@@ -241,6 +251,8 @@ def test_from_a_configuration_to_a_scored_bundle(tmp_path: Path, capsys: pytest.
     assert code == 0
     assert "mean IoU" in text
     assert json.loads((tmp_path / "scores/report.json").read_text())[0]["images"] == 1
+    assert {len(cells(row)) for row in text.splitlines() if row.startswith("| c")} == {8}
+    assert r"| c\|d |" in text
 
     code, _ = call("contact-sheet", str(tmp_path / "run.toml"), "-o", str(tmp_path / "sheet.png"))
     assert code == 0
