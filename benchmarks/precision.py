@@ -7,8 +7,8 @@
 from benchmarks.common import arguments, report
 from geounet.bundle import ModelBundle
 from geounet.train.config import load_config
-from geounet.train.data import load_data
-from geounet.train.evaluate import Predictor, evaluate_samples
+from geounet.train.data import load_validation
+from geounet.train.evaluate import Predictor, chip_size_for, evaluate_samples
 
 
 def main() -> None:
@@ -18,12 +18,15 @@ def main() -> None:
     parser.add_argument("--engine", default="openvino")
     given = parser.parse_args()
     bundle = ModelBundle.load(given.model)
-    loaded = load_data(load_config(bundle.folder / "train.toml"), given.data)
-    predictors = {p: Predictor(bundle, engine=given.engine, precision=p) for p in given.precisions.split(",")}
+    loaded = load_validation(load_config(bundle.folder / "train.toml"), given.data)
     rows = []
     for source in loaded.sources:
         if not source.val:
             continue
+        size = chip_size_for(source.val, bundle.card.chip_size)
+        predictors = {
+            p: Predictor(bundle, engine=given.engine, precision=p, chip_size=size) for p in given.precisions.split(",")
+        }
         scores = {p: evaluate_samples(q, source.val, loaded.codes, source.name) for p, q in predictors.items()}
         first = next(iter(scores.values())).confusion.miou
         for precision, found in scores.items():

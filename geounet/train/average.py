@@ -15,7 +15,7 @@ from geounet.net import build_network
 from geounet.train.calibrate import fit_temperature
 from geounet.train.card import readme_of
 from geounet.train.config import load_config
-from geounet.train.data import load_data
+from geounet.train.data import load_validation
 from geounet.train.validate import score_samples
 
 
@@ -37,7 +37,7 @@ def average(config_path: Path, data_folder: Path, out: Path, folders: list[str],
     """Write the mean of `folders` to `out`, scored on the validation parts of a configuration."""
     bundles = [ModelBundle.load(f) for f in folders]
     config, last = load_config(config_path), bundles[-1].card
-    data = load_data(config, data_folder)
+    data = load_validation(config, data_folder)
     network = build_network(bundles[-1])
     network.load_state_dict(mean_state(bundles), strict=False)
     told = [s for s in data.sources if s.val]

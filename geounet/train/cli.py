@@ -166,15 +166,17 @@ def _of_bundle(bundle: str, config: Path, data: Path, part: str, tta: str, engin
     from geounet.bundle import ModelBundle
     from geounet.errors import TrainingError
     from geounet.train.config import load_config
-    from geounet.train.data import load_data
-    from geounet.train.evaluate import Predictor, evaluate_samples
+    from geounet.train.data import load_data, load_validation
+    from geounet.train.evaluate import Predictor, chip_size_for, evaluate_samples
 
-    predictor = Predictor(ModelBundle.load(bundle), engine=engine, device=device, tta=tta)
-    loaded = load_data(load_config(config), data)
+    model = ModelBundle.load(bundle)
+    loaded = (load_validation if part == "val" else load_data)(load_config(config), data)
     reports = []
     for source in loaded.sources:
         samples = {"val": source.val, "train": source.train, "all": (*source.train, *source.val)}[part]
         if samples:
+            size = chip_size_for(samples, model.card.chip_size)
+            predictor = Predictor(model, engine=engine, device=device, tta=tta, chip_size=size)
             reports.append(evaluate_samples(predictor, samples, loaded.codes, f"{source.name}, {part}"))
     if not reports:
         raise TrainingError(f"{config}: no source has {part} data to score")

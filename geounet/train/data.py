@@ -108,6 +108,14 @@ def load_data(config: TrainConfig, folder: Path) -> DataSet:
     return data
 
 
+def load_validation(config: TrainConfig, folder: Path) -> DataSet:
+    """Read only the sources that have a validation part: what scoring needs. Raises TrainingError as `load_data`."""
+    kept = tuple(s for s in config.source if not s.split.none)
+    if not kept:
+        raise TrainingError("no source of the configuration has a validation part: give one a split")
+    return load_data(config.model_copy(update={"source": kept, "init": "bundle"}), folder)
+
+
 def _check_classes(data: DataSet, *, from_bundle: bool) -> None:
     """A few corrections need not hold every class that a bundle knows already."""
     if not any(source.train for source in data.sources):

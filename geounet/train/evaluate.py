@@ -92,6 +92,12 @@ class ImageScene:
         return _Pixels(part, np.ones(part.shape[1:], dtype=bool))
 
 
+def chip_size_for(samples: Iterable["Sample"], usual: int) -> int:
+    """Chips for images of one source: no larger than the largest image asks for, as `predict` maps small scenes."""
+    largest = max(max(sample.codes.shape) for sample in samples)
+    return min(usual, -(-largest // 32) * 32)
+
+
 class Predictor:
     """A bundle and its engine; `tta` is one of `geounet.engines.TTA`, `chip_size` the bundle's if not given."""
 

@@ -17,13 +17,15 @@ from PIL import Image
 from geounet.bundle import ModelBundle
 from geounet.errors import TrainingError
 from geounet.train.config import SourceConfig, TrainConfig
-from geounet.train.data import Sample, Source, load_data
-from geounet.train.evaluate import Predictor
+from geounet.train.data import Sample, load_data
+from geounet.train.evaluate import Predictor, chip_size_for
 from geounet.train.image import read_image
 from geounet.train.labels import IGNORE, LabelCodes
 
 Float32 = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
+AGREEMENT = 0.5
+"""Least probability that a bundle must give to the classes that a label allows."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,15 @@ def write_pseudo_labels(
     """Label the training images of one source with `bundle`; write one PNG an image into `out`, a new folder.
 
     A pixel gets the likeliest class that its label allows, where that has at least `confidence` among the allowed
-    ones; elsewhere it keeps the label it had. Validation images are left out. Raises TrainingError for a source that
-    is not there, another legend, a source that is coarsened on reading, or a folder that exists.
+    ones and the bundle does not contradict the label; elsewhere it keeps the label it had. Validation images are left
+    out. Raises TrainingError for a source that is not there, another legend, a source that is coarsened on reading, or
+    a folder that exists.
     """
     source_config = _source_of(config, source_name)
     _check(bundle, config, source_config, out)
     data = load_data(config.model_copy(update={"source": (source_config,), "init": bundle.card.name}), data_folder)
     source = data.sources[0]
-    predictor = Predictor(bundle, tta=tta, chip_size=_chip_size(source, bundle.card.chip_size))
+    predictor = Predictor(bundle, tta=tta, chip_size=chip_size_for(source.train, bundle.card.chip_size))
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     counts = np.zeros(len(data.codes.sets), dtype=np.int64)
@@ -84,12 +87,14 @@ def pseudo_label(p: Float32, known: Codes, codes: LabelCodes, confidence: float)
     """Label codes (rows, columns) from probabilities `p` (classes, rows, columns) and the codes `known` before.
 
     The probability of the classes that a label rules out is taken away and the rest scaled to one (Bayes' rule, the
-    label taken as certain).
+    label taken as certain). Where less than half was left, the bundle contradicts the label and is not asked to choose
+    among what it does not believe in: the label stays.
     """
     allowed = np.moveaxis(codes.allowed[known], -1, 0)
     left = np.where(allowed, p, np.float32(0))
     best = left.argmax(axis=0).astype(np.uint8)
-    sure = left.max(axis=0) >= confidence * left.sum(axis=0)
+    total = left.sum(axis=0)
+    sure = (total >= AGREEMENT) & (left.max(axis=0) >= confidence * total)
     return np.where(sure, best + np.uint8(1), known).astype(np.uint8)
 
 
@@ -116,9 +121,3 @@ def _check(bundle: ModelBundle, config: TrainConfig, source: SourceConfig, out: 
         raise TrainingError(f"source '{source.name}' is coarsened on reading (reduce): coarsen its images first")
     if out.exists():
         raise TrainingError(f"{out} exists: give a new folder, or delete it")
-
-
-def _chip_size(source: Source, usual: int) -> int:
-    """No larger than the largest image needs: small images would be mostly padding."""
-    largest = max(max(sample.codes.shape) for sample in source.train)
-    return min(usual, -(-largest // 64) * 64)
