@@ -3,7 +3,7 @@
 Our own array operations rather than a library: everything that changes a band's counts one by one (histogram
 transfer, gamma, contrast, tint, haze) is composed into one table of 256 entries and applied once, any number of bands
 works, and shadows and transfer between images are in no library in the form needed here. Geometry (turns, scale,
-crops) is in `sampler.py`.
+crops) is in `sampler.py`, painted lakes are in `flood.py`.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geounet.train.config import AugmentConfig
+from geounet.train.flood import flooded
 from geounet.train.sampler import CropSampler
 
 Float = npt.NDArray[np.float32]
@@ -28,10 +29,21 @@ class Augmenter:
     def __init__(self, config: AugmentConfig, sampler: CropSampler, seed: int) -> None:
         self.config, self.sampler, self.seed = config, sampler, seed
 
-    def __call__(self, images: Tensor, step: int) -> Tensor:
-        """Images (n, bands, h, w) on 0-255, varied, same shape and scale, float32."""
+    def __call__(self, images: Tensor, codes: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Images (n, bands, h, w) on 0-255, varied, same shape and scale, float32, and their label codes (n, h, w)."""
         rng = np.random.default_rng((self.seed, step, 1))
-        return torch.from_numpy(np.stack([self._one(image.numpy(), rng) for image in images]))
+        if self.config.flood:
+            images, codes = self._flooded(images.clone(), codes.clone(), step)
+        return torch.from_numpy(np.stack([self._one(image.numpy(), rng) for image in images])), codes
+
+    def _flooded(self, images: Tensor, codes: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng((self.seed, step, 2))
+        for image, code in zip(images, codes, strict=True):
+            if rng.random() < self.config.flood:
+                painted, ground = flooded(image.numpy(), rng)
+                image.copy_(torch.from_numpy(painted))
+                code[torch.from_numpy(ground)] = self.sampler.names.index(self.config.flood_class) + 1
+        return images, codes
 
     def _one(self, image: npt.NDArray[Any], rng: np.random.Generator) -> Float:
         c = self.config

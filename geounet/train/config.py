@@ -88,7 +88,8 @@ class AugmentConfig(_Part):
     """How training crops are varied; 0 switches a part off. Amounts are explained in `augment.py`.
 
     `share` of the crops have their colours varied at all; the others are the pictures as they are, so that a network
-    made robust does not forget the imagery it will mostly see.
+    made robust does not forget the imagery it will mostly see. `flood`: the share of crops that get a painted lake,
+    labelled `flood_class`.
     """
 
     share: Fraction = 1.0
@@ -105,6 +106,8 @@ class AugmentConfig(_Part):
     noise: Fraction = 0.3
     shadow: Fraction = 0.25
     dropout: Fraction = 0.15
+    flood: Fraction = 0.0
+    flood_class: str = "water"
 
     @classmethod
     def off(cls) -> "AugmentConfig":
@@ -112,7 +115,7 @@ class AugmentConfig(_Part):
         zero = dict.fromkeys(
             ("gamma", "contrast", "brightness", "band_shift", "saturation", "haze"), 0.0
         ) | dict.fromkeys(("transfer", "blur", "noise", "shadow", "dropout"), 0.0)
-        return cls(scale=(1.0, 1.0), turn=False, **zero)
+        return cls.model_validate({"scale": (1.0, 1.0), "turn": False, **zero})
 
 
 class SamplingConfig(_Part):
@@ -165,6 +168,15 @@ class TrainConfig(_Part):
         names = [s.name for s in self.source]
         if len(set(names)) != len(names):
             raise ValueError(f"source names must be unique: {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _flood(self) -> "TrainConfig":
+        wanted = self.augment.flood_class
+        if self.augment.flood and wanted not in self.class_names:
+            raise ValueError(f"augment.flood: '{wanted}' is no class of the legend: {', '.join(self.class_names)}")
+        if self.augment.flood and self.bands[:3] != ("red", "green", "blue"):
+            raise ValueError(f"augment.flood needs red, green, blue as first bands, not {', '.join(self.bands)}")
         return self
 
     @property

@@ -149,7 +149,8 @@ Loaded = tuple[Tensor, Tensor, Tensor]
 
 def _load(sampler: CropSampler, augmenter: Augmenter, step: int) -> Loaded:
     batch = sampler.batch(step)
-    return augmenter(batch.images, step), batch.codes, batch.weights
+    images, codes = augmenter(batch.images, batch.codes, step)
+    return images, codes, batch.weights
 
 
 def _epochs_a_step(sampler: CropSampler) -> float:

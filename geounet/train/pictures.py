@@ -107,10 +107,10 @@ def write_contact_sheet(path: Path, config: TrainConfig, data: DataSet, rows: in
     step = 0
     while len(cells) < rows * columns:
         batch = sampler.batch(step)
-        images = augmenter(batch.images, step)
+        images, codes = augmenter(batch.images, batch.codes, step)
         cells += [
             np.concatenate([_cell(as_rgb(i)), _cell(painted(c.numpy(), data.codes, config))], axis=1)
-            for i, c in zip(images, batch.codes, strict=True)
+            for i, c in zip(images, codes, strict=True)
         ]
         step += 1
     lines = [np.concatenate(cells[r * columns : (r + 1) * columns], axis=1) for r in range(rows)]

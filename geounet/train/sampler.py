@@ -43,7 +43,7 @@ class CropSampler:
 
     def __init__(self, data: DataSet, sampling: SamplingConfig, augment: AugmentConfig, seed: int) -> None:
         self.sources = tuple(s for s in data.sources if s.train and s.config.weight > 0)
-        self.classes = len(data.codes.names)
+        self.names = data.codes.names
         self.allowed = data.codes.allowed
         self.sampling, self.augment, self.seed = sampling, augment, seed
         shares = np.array([s.config.weight for s in self.sources])

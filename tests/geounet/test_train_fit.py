@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
 from torch import nn
 
 from geounet.bundle import Normalisation
@@ -18,10 +21,12 @@ from geounet.train.config import (
     SourceConfig,
     SplitConfig,
     TrainConfig,
+    check_config,
 )
 from geounet.train.data import DataSet, Sample, Source
 from geounet.train.fast import depthwise_in_float32
 from geounet.train.fit import CHECKPOINT, Moment, fit, rate_at
+from geounet.train.flood import flooded
 from geounet.train.labels import LabelCodes
 from geounet.train.sampler import CropSampler
 from geounet.train.validate import score_samples
@@ -190,16 +195,18 @@ def test_depthwise_convolutions_in_float32_give_the_same_output_and_gradients() 
 def test_augmentation_switched_off_changes_nothing(data: DataSet) -> None:
     off = AugmentConfig.off()
     sampler = CropSampler(data, SamplingConfig(crop=32, batch=3), off, 5)
-    images = sampler.batch(7).images
-    assert torch.equal(Augmenter(off, sampler, 5)(images, 7), images.round())
+    batch = sampler.batch(7)
+    images, codes = Augmenter(off, sampler, 5)(batch.images, batch.codes, 7)
+    assert torch.equal(images, batch.images.round())
+    assert torch.equal(codes, batch.codes)
 
 
 def test_a_share_of_the_crops_keeps_its_colours(data: DataSet) -> None:
     half = AugmentConfig(share=0.5, brightness=30, band_shift=10)
     sampler = CropSampler(data, SamplingConfig(crop=32, batch=40), half, 5)
-    images = sampler.batch(7).images
-    varied = Augmenter(half, sampler, 5)(images, 7)
-    kept = [torch.equal(new, old.round()) for new, old in zip(varied, images, strict=True)]
+    batch = sampler.batch(7)
+    varied, _ = Augmenter(half, sampler, 5)(batch.images, batch.codes, 7)
+    kept = [torch.equal(new, old.round()) for new, old in zip(varied, batch.images, strict=True)]
     assert 8 <= sum(kept) <= 32
 
 
@@ -207,12 +214,55 @@ def test_augmented_counts_stay_on_the_scale_and_repeat(data: DataSet) -> None:
     strong = AugmentConfig(transfer=1, haze=1, blur=1, noise=1, shadow=1, dropout=1)
     sampler = CropSampler(data, SamplingConfig(crop=64, batch=4), strong, 5)
     augmenter = Augmenter(strong, sampler, 5)
-    images = sampler.batch(1).images
-    once, again = augmenter(images, 1), augmenter(images, 1)
+    batch = sampler.batch(1)
+    (once, _), (again, _) = (augmenter(batch.images, batch.codes, 1) for _ in range(2))
     assert torch.equal(once, again)
     assert float(once.min()) >= 0
     assert float(once.max()) <= 255
-    assert not torch.equal(once, augmenter(images, 2))
+    assert not torch.equal(once, augmenter(batch.images, batch.codes, 2)[0])
+
+
+def test_a_painted_lake_changes_its_ground_and_labels_in_its_share_of_the_crops(data: DataSet) -> None:
+    config = AugmentConfig.off().model_copy(update={"flood": 0.5, "flood_class": "bright"})
+    sampler = CropSampler(data, SamplingConfig(crop=32, batch=40), config, 5)
+    batch = sampler.batch(7)
+    images, codes = batch.images.clone(), batch.codes.clone()
+    painted, labels = Augmenter(config, sampler, 5)(batch.images, batch.codes, 7)
+    changed = [not torch.equal(new, old.round()) for new, old in zip(painted, images, strict=True)]
+    assert 8 <= sum(changed) <= 32
+    assert torch.equal(batch.images, images)  # a batch of the sampler is not written to
+    assert torch.equal(batch.codes, codes)
+    for new, old, label, was, lake in zip(painted, images, labels, codes, changed, strict=True):
+        assert lake or torch.equal(label, was)
+        away = torch.nn.functional.max_pool2d((label == 2)[None].float(), 3, 1, 1)[0] == 0
+        assert torch.equal(new[:, away], old[:, away].round())
+        assert torch.equal(label[label != 2], was[label != 2])
+
+
+@given(st.integers(0, 2**32), st.integers(3, 5), st.integers(32, 70), st.integers(32, 70))
+def test_lakes_lie_in_the_picture_and_stay_on_the_scale(seed: int, bands: int, h: int, w: int) -> None:
+    x = np.full((bands, h, w), 300.0, dtype=np.float32)  # off the scale: what is painted is told from what is not
+    out, ground = flooded(x, np.random.default_rng(seed))
+    assert out.shape == x.shape
+    assert ground.shape == (h, w)
+    inner = ndimage.binary_erosion(ground)
+    assert (out[:3, inner] <= 255).all()
+    assert (out[:3, inner] >= 0).all()
+    np.testing.assert_array_equal(out[3:], x[3:])  # a lake is painted in red, green and blue
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"augment": {"flood": 0.5}}, "'water' is no class of the legend: dark, bright"),
+        ({"augment": {"flood": 0.5, "flood_class": "dark"}, "bands": ("nir", "red")}, "needs red, green, blue"),
+        ({"augment": {"flood": 2}}, "less than or equal to 1"),
+    ],
+)
+def test_a_lake_of_no_class_or_without_colours_is_refused(change: dict[str, Any], told: str) -> None:
+    record = config_of().model_dump(mode="json") | change
+    with pytest.raises(TrainingError, match=told):
+        check_config(record, "c.toml")
 
 
 def test_full_transfer_brings_the_other_histogram() -> None:
