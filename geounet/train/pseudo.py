@@ -6,7 +6,7 @@ under one rendering does not become a label; and what the partial labels rule ou
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +53,14 @@ def write_pseudo_labels(
 
     A pixel gets the likeliest class that its label allows, where that has at least `confidence` among the allowed
     ones and the bundle does not contradict the label; elsewhere it keeps the label it had. Validation images are left
-    out. Raises TrainingError for a source that is not there, another legend, a source that is coarsened on reading, or
-    a folder that exists.
+    out. Raises TrainingError for a source that is not there, another legend, a source that is coarsened on reading, two
+    images whose labels would be one file, or a folder that exists.
     """
     source_config = _source_of(config, source_name)
     _check(bundle, config, source_config, out)
     data = load_data(config.model_copy(update={"source": (source_config,), "init": bundle.card.name}), data_folder)
     source = data.sources[0]
+    _check_names(source.train)
     predictor = Predictor(bundle, tta=tta, chip_size=chip_size_for(source.train, bundle.card.chip_size))
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -121,3 +122,12 @@ def _check(bundle: ModelBundle, config: TrainConfig, source: SourceConfig, out: 
         raise TrainingError(f"source '{source.name}' is coarsened on reading (reduce): coarsen its images first")
     if out.exists():
         raise TrainingError(f"{out} exists: give a new folder, or delete it")
+
+
+def _check_names(samples: Sequence[Sample]) -> None:
+    """The labels of `a.tif` and `a.jpg` would both be `a.png`, and one of them lost."""
+    first: dict[Path, str] = {}
+    for sample in samples:
+        other = first.setdefault(Path(sample.name).with_suffix(".png"), sample.name)
+        if other != sample.name:
+            raise TrainingError(f"{other} and {sample.name} differ in their suffix alone: rename one of them")

@@ -102,6 +102,19 @@ def test_what_cannot_be_labelled_is_told(bundle: ModelBundle, tmp_path: Path) ->
         write_pseudo_labels(bundle, coarse, tmp_path, "s", tmp_path / "out")
 
 
+def test_two_images_that_would_share_a_label_are_refused(bundle: ModelBundle, tmp_path: Path) -> None:
+    config = write_source(tmp_path)
+    Image.open(tmp_path / "images" / "a.png").save(tmp_path / "images" / "a.jpg")
+    with (tmp_path / "index.csv").open("a") as index:
+        index.write("a.jpg,1\n")
+    source = config.source[0].model_copy(update={"label_suffix": ".png"})
+    config = config.model_copy(update={"source": (source,)})
+    with pytest.raises(TrainingError, match=r"a\.(jpg|png) and a\.(jpg|png) differ in their suffix alone"):
+        write_pseudo_labels(bundle, config, tmp_path, "s", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.part").exists()
+
+
 def test_the_command_says_what_to_write_next(bundle: ModelBundle, tmp_path: Path) -> None:
     import tomllib
 
