@@ -113,7 +113,15 @@ def pseudo_label(
         typer.echo(f"{share:7.2%}  {name}")
     classes = ", ".join(f'"{value}" = "{name}"' for value, name in made.classes.items())
     typer.echo(f"{made.images} images labelled. In the source '{source}' of the next run's configuration:")
-    typer.echo(f'labels = "{made.folder}"\nlabel_suffix = ".png"\nclasses = {{ {classes} }}')
+    folder = _below(made.folder.resolve(), (data or config.parent).resolve())
+    typer.echo(f'labels = "{folder}"\nlabel_suffix = ".png"\nclasses = {{ {classes} }}')
+    if any(s.label_folder for s in checked.source if s.name == source):
+        typer.echo("# and no label_folder")
+
+
+def _below(path: Path, root: Path) -> Path:
+    """A path as a configuration gives it: relative to the data folder where it lies there."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def evaluate(

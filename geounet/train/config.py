@@ -21,9 +21,9 @@ class SplitConfig(_Part):
     """How a source is divided into train and val; exactly one of the ways.
 
     `val`: patterns of file names, relative to `images`. `csv`: a table with a column of file names and one that says
-    train or val; files it does not name are left out. `block_m`: squares of this many metres on the ground, every
-    `nth` of them val, train files that come nearer than `gap_m` to a val file left out; needs georeferenced images.
-    `none = true`: everything is for training.
+    train, val or test; files that it gives to test or does not name are left out. `block_m`: squares of this many
+    metres on the ground, every `nth` of them val, train files that come nearer than `gap_m` to a val file left out;
+    needs georeferenced images. `none = true`: everything is for training.
     """
 
     val: tuple[str, ...] = ()

@@ -28,6 +28,10 @@ METRES_A_DEGREE = 111_320.0
 FRESH = ("imagenet", "scratch")
 """Values of `init` that know none of the classes yet."""
 
+PARTS = ("train", "val", "test")
+"""What a split table may say; what is for testing, or not named, is left out of training and validation."""
+LEFT_OUT = "test"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -47,11 +51,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Source:
-    """A source, read: its samples for training and for validation."""
+    """A source, read: its samples for training and for validation, and those in the gap between."""
 
     config: SourceConfig
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
+    gap: tuple[Sample, ...] = ()
 
     @property
     def name(self) -> str:
@@ -130,34 +135,33 @@ def _check_classes(data: DataSet, *, from_bundle: bool) -> None:
 
 
 def _load_source(source: SourceConfig, config: TrainConfig, codes: LabelCodes, folder: Path) -> Source:
-    pairs = list(_pairs(source, folder))
-    if not pairs:
+    images = list(_images(source, folder))
+    if not images:
         raise TrainingError(f"source '{source.name}': no image matches {folder / source.images / source.pattern}")
-    parts = _split_of(source, folder, [name for name, _, _ in pairs])
+    parts = _split_of(source, folder, [name for name, _ in images])
     groups = _groups(source, folder)
     train: list[Sample] = []
     val: list[Sample] = []
-    for name, image_path, label_path in pairs:
-        part = parts.get(name)
-        if part is None:
-            continue
+    wanted = [(name, path) for name, path in images if parts.get(name, LEFT_OUT) != LEFT_OUT]
+    labelled = [(name, path, _label_path(source, folder, path, Path(name))) for name, path in wanted]
+    for name, image_path, label_path in labelled:
         sample = _read_pair(source, config, codes, name, image_path, label_path, groups.get(name, name))
-        (val if part == "val" else train).append(sample)
+        (val if parts[name] == "val" else train).append(sample)
+    gap: list[Sample] = []
     if source.split.block_m is not None:
-        train, val = split_by_block([*train, *val], source.split, source.name)
+        train, val, gap = split_by_block([*train, *val], source.split, source.name)
     _check_apart(source.name, train, val)
-    return Source(source, tuple(train), tuple(val))
+    return Source(source, tuple(train), tuple(val), tuple(gap))
 
 
-def _pairs(source: SourceConfig, folder: Path) -> Iterator[tuple[str, Path, Path]]:
+def _images(source: SourceConfig, folder: Path) -> Iterator[tuple[str, Path]]:
     images = folder / source.images
     if not images.is_dir():
         raise TrainingError(f"source '{source.name}': {images} is no folder; give the data folder with --data")
     for path in sorted(images.glob(source.pattern)):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        name = path.relative_to(images)
-        yield name.as_posix(), path, _label_path(source, folder, path, name)
+        yield path.relative_to(images).as_posix(), path
 
 
 def _label_path(source: SourceConfig, folder: Path, image: Path, name: Path) -> Path:
@@ -179,7 +183,14 @@ def _split_of(source: SourceConfig, folder: Path, names: list[str]) -> dict[str,
     split = source.split
     if split.csv is not None:
         table = _read_table(folder / split.csv, (split.file_column, split.split_column))
-        return {row[split.file_column]: row[split.split_column] for row in table}
+        parts = {row[split.file_column]: row[split.split_column] for row in table}
+        strange = next((f"{name} '{part}'" for name, part in parts.items() if part not in PARTS), None)
+        if strange:
+            raise TrainingError(
+                f"source '{source.name}': {folder / split.csv} puts {strange}: "
+                f"column '{split.split_column}' may hold train, val, or test, which is left out"
+            )
+        return parts
     if split.val:
         chosen = {n: "val" if any(fnmatch.fnmatch(n, p) for p in split.val) else "train" for n in names}
         for pattern in split.val:

@@ -51,16 +51,17 @@ def write_pseudo_labels(
 ) -> PseudoLabels:
     """Label the training images of one source with `bundle`; write one PNG an image into `out`, a new folder.
 
-    A pixel gets the likeliest class that its label allows, where that has at least `confidence` among the allowed
-    ones and the bundle does not contradict the label; elsewhere it keeps the label it had. Validation images are left
-    out. Raises TrainingError for a source that is not there, another legend, a source that is coarsened on reading, two
-    images whose labels would be one file, or a folder that exists.
+    A pixel gets the likeliest class that its label allows, where that has at least `confidence` among the allowed ones
+    and the bundle does not contradict the label; elsewhere it keeps the label it had. So do validation images and those
+    in a gap, whose labels are written as they were: the next run can split the folder in the same way. Raises
+    TrainingError for a source that is not there, another legend, a source that is coarsened on reading, two images
+    whose labels would be one file, or a folder that exists.
     """
     source_config = _source_of(config, source_name)
     _check(bundle, config, source_config, out)
     data = load_data(config.model_copy(update={"source": (source_config,), "init": bundle.card.name}), data_folder)
     source = data.sources[0]
-    _check_names(source.train)
+    _check_names((*source.train, *source.val, *source.gap))
     predictor = Predictor(bundle, tta=tta, chip_size=chip_size_for(source.train, bundle.card.chip_size))
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -72,16 +73,22 @@ def write_pseudo_labels(
             valid = read_image(path, source_config.bands, len(config.bands)).valid
             labels = np.where(valid, pseudo_label(p, sample.codes.numpy(), data.codes, confidence), np.uint8(IGNORE))
             counts += np.bincount(labels.ravel(), minlength=len(counts))
-            written = (part / sample.name).with_suffix(".png")
-            written.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(labels).save(written)
+            _write(part, sample, labels)
             done += 1
             if on_image:
                 on_image(done, len(source.train))
+    for sample in (*source.val, *source.gap):
+        _write(part, sample, sample.codes.numpy())
     part.rename(out)
     told = [data.codes.describe(code) for code in range(len(counts))]
     shares = {name: float(n / counts.sum()) for name, n in zip(told, counts, strict=True) if n}
     return PseudoLabels(out, done, shares, {str(code): name for code, name in enumerate(told)})
+
+
+def _write(folder: Path, sample: Sample, labels: Codes) -> None:
+    path = (folder / sample.name).with_suffix(".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(labels).save(path)
 
 
 def pseudo_label(p: Float32, known: Codes, codes: LabelCodes, confidence: float) -> Codes:

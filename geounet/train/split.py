@@ -54,8 +54,8 @@ class Placed(Protocol):
 P = TypeVar("P", bound=Placed)
 
 
-def split_by_block(samples: Sequence[P], split: SplitConfig, source: str) -> tuple[list[P], list[P]]:
-    """(train, val): every `nth` block is val, train samples nearer than the gap to one of val are left out.
+def split_by_block(samples: Sequence[P], split: SplitConfig, source: str) -> tuple[list[P], list[P], list[P]]:
+    """(train, val, gap): every `nth` block is val, other samples nearer to one of val than the gap belong to neither.
 
     Raises TrainingError for a sample without a place, and where one part is empty.
     """
@@ -67,14 +67,15 @@ def split_by_block(samples: Sequence[P], split: SplitConfig, source: str) -> tup
     blocks = sorted({place.block(size) for _, place in placed})
     chosen = set(blocks[:: split.nth])
     val = [(s, place) for s, place in placed if place.block(size) in chosen]
-    apart = [
-        s
-        for s, place in placed
-        if place.block(size) not in chosen and all(place.distance(v) > split.gap_m for _, v in val)
-    ]
+    others = [(s, place) for s, place in placed if place.block(size) not in chosen]
+    apart: list[P] = []
+    gap: list[P] = []
+    for sample, place in others:
+        far = all(place.distance(v) > split.gap_m for _, v in val)
+        (apart if far else gap).append(sample)
     if not apart or not val:
         raise TrainingError(
             f"source '{source}': blocks of {size:g} m leave nothing for {'val' if apart else 'train'}: "
             "use smaller blocks, a smaller gap or another nth"
         )
-    return apart, [s for s, _ in val]
+    return apart, [s for s, _ in val], gap

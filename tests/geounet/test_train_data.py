@@ -167,6 +167,21 @@ def test_splits_by_a_table_leave_out_what_it_does_not_name(folder: Path) -> None
     assert [s.name for s in (*source.train, *source.val)] == ["a.tif", "b.tif"]
 
 
+def test_splits_by_a_table_leave_the_test_part_out_and_ask_it_for_no_label(folder: Path) -> None:
+    (folder / "split.csv").write_text("file,split\na.tif,train\nb.tif,val\nc.tif,test\n")
+    for name in "cd":  # d is not named
+        (folder / f"labels/{name}.tif").unlink()
+    (source,) = load_data(config_of(split={"csv": "split.csv"}), folder).sources
+    assert [s.name for s in source.train] == ["a.tif"]
+    assert [s.name for s in source.val] == ["b.tif"]
+
+
+def test_a_word_that_a_split_table_does_not_know_is_told(folder: Path) -> None:
+    (folder / "split.csv").write_text("file,split\na.tif,train\nb.tif,validation\n")
+    with pytest.raises(TrainingError, match=r"split\.csv puts b\.tif 'validation': column 'split' may hold train, val"):
+        load_data(config_of(split={"csv": "split.csv"}), folder)
+
+
 def test_files_of_one_group_are_one_place_to_draw_from(folder: Path) -> None:
     (folder / "index.csv").write_text("name,spot\na,1\nb,1\nc,2\nd,3\n")
     (source,) = load_data(config_of(group="index.csv:name:spot"), folder).sources
@@ -222,9 +237,12 @@ class Spot:
 def test_blocks_keep_train_and_val_a_gap_apart(places: list[Place], size: float, gap: float, nth: int) -> None:
     split = SplitConfig(block_m=size, gap_m=gap, nth=nth)
     try:
-        train, val = split_by_block([Spot(p) for p in places], split, "s")
+        train, val, between = split_by_block(spots := [Spot(p) for p in places], split, "s")
     except TrainingError:
         return  # too little ground for such blocks
+    assert {id(s) for s in spots} == {id(s) for s in (*train, *val, *between)}
+    assert len(spots) == len(train) + len(val) + len(between)
+    assert all(min(a.place.distance(b.place) for b in val) <= gap for a in between)
     assert all(a.place.distance(b.place) > gap for a in train for b in val)
     assert {s.place.block(size) for s in train}.isdisjoint({s.place.block(size) for s in val})
 

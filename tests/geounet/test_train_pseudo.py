@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from geounet.bundle import ModelBundle
 from geounet.cli import app
 from geounet.errors import TrainingError
-from geounet.train.config import TrainConfig, check_config
+from geounet.train.config import SplitConfig, TrainConfig, check_config
 from geounet.train.data import load_data
 from geounet.train.labels import LabelCodes
 from geounet.train.pseudo import pseudo_label, write_pseudo_labels
@@ -102,6 +102,21 @@ def test_what_cannot_be_labelled_is_told(bundle: ModelBundle, tmp_path: Path) ->
         write_pseudo_labels(bundle, coarse, tmp_path, "s", tmp_path / "out")
 
 
+def test_what_is_held_out_keeps_its_labels_and_the_split_still_works(bundle: ModelBundle, tmp_path: Path) -> None:
+    config = write_source(tmp_path)
+    source = config.source[0].model_copy(update={"split": SplitConfig(val=("c.*",)), "group": None})
+    config = config.model_copy(update={"source": (source,)})
+    made = write_pseudo_labels(bundle, config, tmp_path, "s", tmp_path / "out", confidence=0.0, tta="none")
+    assert made.images == 2
+    again = source.model_copy(update={"labels": "out", "classes": made.classes})
+    config = config.model_copy(update={"source": (again,), "init": bundle.card.name})
+    data = load_data(config, tmp_path)
+    (held_out,) = data.sources[0].val
+    left, right = held_out.codes[:, :40].numpy(), held_out.codes[:, 40:].numpy()
+    assert {data.codes.describe(int(c)) for c in np.unique(left)} == {"!tree"}
+    assert {data.codes.describe(int(c)) for c in np.unique(right)} == {"ignore"}
+
+
 def test_two_images_that_would_share_a_label_are_refused(bundle: ModelBundle, tmp_path: Path) -> None:
     config = write_source(tmp_path)
     Image.open(tmp_path / "images" / "a.png").save(tmp_path / "images" / "a.jpg")
@@ -144,4 +159,5 @@ split = { none = true }
     result = CliRunner().invoke(app, [*call, "-o", str(tmp_path / "two")])
     assert result.exit_code == 0, result.output
     snippet = tomllib.loads(result.stdout.split("configuration:\n")[1])
+    assert snippet["labels"] == "two"  # below the data folder, as a configuration gives it
     assert snippet["classes"] == {"0": "ignore", "1": "building", "2": "tree", "3": "water", "4": "!tree"}
