@@ -3,6 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -115,6 +117,27 @@ def test_what_is_held_out_keeps_its_labels_and_the_split_still_works(bundle: Mod
     left, right = held_out.codes[:, :40].numpy(), held_out.codes[:, 40:].numpy()
     assert {data.codes.describe(int(c)) for c in np.unique(left)} == {"!tree"}
     assert {data.codes.describe(int(c)) for c in np.unique(right)} == {"ignore"}
+
+
+def test_what_lies_in_the_gap_of_a_block_split_keeps_its_labels_too(bundle: ModelBundle, tmp_path: Path) -> None:
+    config = write_source(tmp_path)
+    for index, name in enumerate("abc"):  # three blocks of 100 m in a row, the first one is val, the second too near
+        pixels = np.moveaxis(np.asarray(Image.open(tmp_path / "images" / f"{name}.png")), -1, 0)
+        transform = Affine(0.5, 0, 400_010 + 100 * index, 0, -0.5, 2_700_090)
+        profile = {"driver": "GTiff", "count": 3, "height": 80, "width": 80, "dtype": "uint8", "crs": "EPSG:32640"}
+        with rasterio.open(tmp_path / "images" / f"{name}.tif", "w", transform=transform, **profile) as file:
+            file.write(pixels)
+    split = SplitConfig(block_m=100, nth=3, gap_m=80)
+    change = {"split": split, "group": None, "pattern": "*.tif", "label_suffix": ".png"}
+    config = config.model_copy(update={"source": (config.source[0].model_copy(update=change),)})
+    made = write_pseudo_labels(bundle, config, tmp_path, "s", tmp_path / "out", confidence=0.0, tta="none")
+    assert made.images == 1
+    kept = next(code for code, name in made.classes.items() if name == "!tree")
+    for name in "ab":
+        label = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
+        assert (label[:, :40] == int(kept)).all()
+        assert not label[:, 40:].any()
+    assert np.isin(np.asarray(Image.open(tmp_path / "out" / "c.png")), [1, 3]).any()  # the one that was labelled
 
 
 def test_two_images_that_would_share_a_label_are_refused(bundle: ModelBundle, tmp_path: Path) -> None:
