@@ -3,7 +3,7 @@
 Our own array operations rather than a library: everything that changes a band's counts one by one (histogram
 transfer, gamma, contrast, tint, haze) is composed into one table of 256 entries and applied once, any number of bands
 works, and shadows and transfer between images are in no library in the form needed here. Geometry (turns, scale,
-crops) is in `sampler.py`, painted lakes are in `flood.py`.
+crops) is in `sampler.py`, painted lakes are in `flood.py`, classes pasted from crop to crop in `class_mix.py`.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from geounet.train.class_mix import class_mixed
 from geounet.train.config import AugmentConfig
 from geounet.train.flood import flooded
 from geounet.train.sampler import CropSampler
@@ -32,6 +33,9 @@ class Augmenter:
     def __call__(self, images: Tensor, codes: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Images (n, bands, h, w) on 0-255, varied, same shape and scale, float32, and their label codes (n, h, w)."""
         rng = np.random.default_rng((self.seed, step, 1))
+        if self.config.class_mix:
+            classes, drawn = len(self.sampler.names), np.random.default_rng((self.seed, step, 3))
+            images, codes = class_mixed(images, codes, self.config.class_mix, classes, drawn)
         if self.config.flood:
             images, codes = self._flooded(images.clone(), codes.clone(), step)
         return torch.from_numpy(np.stack([self._one(image.numpy(), rng) for image in images])), codes

@@ -89,7 +89,7 @@ class AugmentConfig(_Part):
 
     `share` of the crops have their colours varied at all; the others are the pictures as they are, so that a network
     made robust does not forget the imagery it will mostly see. `flood`: the share of crops that get a painted lake,
-    labelled `flood_class`.
+    labelled `flood_class`. `class_mix`: the share of crops that half of the classes of another crop are pasted onto.
     """
 
     share: Fraction = 1.0
@@ -108,6 +108,7 @@ class AugmentConfig(_Part):
     dropout: Fraction = 0.15
     flood: Fraction = 0.0
     flood_class: str = "water"
+    class_mix: Fraction = 0.0
 
     @classmethod
     def off(cls) -> "AugmentConfig":

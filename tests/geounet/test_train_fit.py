@@ -14,6 +14,7 @@ from geounet.bundle import Normalisation
 from geounet.errors import TrainingError
 from geounet.train.augment import Augmenter, blurred, tables
 from geounet.train.calibrate import fit_temperature
+from geounet.train.class_mix import class_mixed
 from geounet.train.config import (
     AugmentConfig,
     SamplingConfig,
@@ -277,6 +278,40 @@ def test_a_lake_of_no_class_or_without_colours_is_refused(change: dict[str, Any]
     record = config_of().model_dump(mode="json") | change
     with pytest.raises(TrainingError, match=told):
         check_config(record, "c.toml")
+
+
+@given(st.integers(0, 2**32), st.integers(1, 6), st.floats(0, 1))
+def test_class_mix_moves_pixels_with_their_labels_and_whole_classes_only(seed: int, count: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    classes = 3
+    codes = torch.from_numpy(rng.integers(0, classes + 2, (count, 6, 6), dtype=np.uint8))  # ignored and either-or too
+    images = torch.arange(count * 36.0).reshape(count, 1, 6, 6).repeat(1, 2, 1, 1)  # each pixel tells where it is from
+    before = images.clone(), codes.clone()
+    new_images, new_codes = class_mixed(images, codes, share, classes, rng)
+    assert torch.equal(images, before[0])
+    assert torch.equal(codes, before[1])
+    assert torch.equal(codes.flatten()[new_images[:, 0].flatten().long()], new_codes.flatten())
+    for index in range(count):
+        came_from = new_images[index, 0].long() // 36
+        pasted = came_from != index
+        assert torch.equal(new_images[index, 0].long() % 36, torch.arange(36).reshape(6, 6))  # nothing is shifted
+        if pasted.any():
+            (other,) = torch.unique(came_from[pasted]).tolist()
+            chosen, present = torch.unique(new_codes[index][pasted]), torch.unique(codes[other]).tolist()
+            assert torch.equal(torch.isin(codes[other], chosen), pasted)
+            assert len(chosen) == max(1, sum(0 < c <= classes for c in present) // 2)
+            assert 0 < int(chosen.min()) <= int(chosen.max()) <= classes
+
+
+def test_class_mix_takes_its_share_of_the_crops_and_repeats(data: DataSet) -> None:
+    config = AugmentConfig.off().model_copy(update={"class_mix": 0.5})
+    sampler = CropSampler(data, SamplingConfig(crop=32, batch=40), config, 5)
+    batch = sampler.batch(7)
+    (once, labels), (again, _) = (Augmenter(config, sampler, 5)(batch.images, batch.codes, 7) for _ in range(2))
+    assert torch.equal(once, again)
+    changed = [not torch.equal(new, old.round()) for new, old in zip(once, batch.images, strict=True)]
+    assert 8 <= sum(changed) <= 32
+    assert torch.equal(once[:, 0] > 130, labels == 2)  # bright pixels are labelled bright, pasted or not
 
 
 def test_full_transfer_brings_the_other_histogram() -> None:
