@@ -19,8 +19,10 @@ def class_mixed(
     """
     mixed_images, mixed_codes = images.clone(), codes.clone()
     for index in range(len(images)):
+        if rng.random() >= share:
+            continue
         other = int(rng.integers(len(images)))
-        if rng.random() >= share or other == index:
+        if other == index:
             continue
         present = [c for c in torch.unique(codes[other]).tolist() if 0 < c <= classes]
         pasted = rng.permutation(present)[: max(1, len(present) // 2)]
