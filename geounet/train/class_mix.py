@@ -16,6 +16,7 @@ def class_mixed(
 
     Pasted is half of the classes of the other crop (rounded down, but at least one), drawn anew each time; codes above
     `classes` (either-or) and ignored pixels stay where they are. Pasting is from the crops as given, never from a mix.
+    What is pasted counts in the loss with the `label_weight` of the source that it lands on.
     """
     mixed_images, mixed_codes = images.clone(), codes.clone()
     for index in range(len(images)):

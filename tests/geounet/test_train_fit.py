@@ -28,7 +28,7 @@ from geounet.train.data import DataSet, Sample, Source
 from geounet.train.fast import depthwise_in_float32
 from geounet.train.fit import CHECKPOINT, Moment, fit, rate_at
 from geounet.train.flood import flooded
-from geounet.train.labels import LabelCodes
+from geounet.train.labels import IGNORE, LabelCodes
 from geounet.train.sampler import CropSampler
 from geounet.train.validate import score_samples
 
@@ -285,6 +285,7 @@ def test_class_mix_moves_pixels_with_their_labels_and_whole_classes_only(seed: i
     rng = np.random.default_rng(seed)
     classes = 3
     codes = torch.from_numpy(rng.integers(0, classes + 2, (count, 6, 6), dtype=np.uint8))  # ignored and either-or too
+    codes[torch.from_numpy(rng.random(count) < 0.2)] = IGNORE  # and crops of which nothing is known
     images = torch.arange(count * 36.0).reshape(count, 1, 6, 6).repeat(1, 2, 1, 1)  # each pixel tells where it is from
     before = images.clone(), codes.clone()
     new_images, new_codes = class_mixed(images, codes, share, classes, rng)
