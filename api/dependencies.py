@@ -9,16 +9,16 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.datastructures import Headers
 
+from api.job_watch import JobWatch
 from api.middleware import listens_widely
 from api.settings import ApiSettings
-from api.watch import JobWatch
-from geounet.catalog import Catalog
-from geounet.features import MatchCache
-from geounet.jobs import Job
-from geounet.keys import KeyRing, Scope
-from geounet.readers import Readers
-from geounet.service_errors import ForbiddenError, NotFoundError, UnauthenticatedError
-from geounet.store import MapRecord, SceneRecord, Share, Store
+from geounet.service.catalog import Catalog
+from geounet.service.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from geounet.service.features.layer import MatchCache
+from geounet.service.jobs import Job
+from geounet.service.keys import KeyRing, Scope
+from geounet.service.processes.raster_pool import Readers
+from geounet.service.store import MapRecord, SceneRecord, Share, Store
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Gate(SecurityBase):
 
     def __init__(self, scope: Scope) -> None:
         self.model = HTTPBearer(description="An API key; only where the service asks for one.")
-        self.scheme_name = "HTTPBearer"  # X-API-Key, the other way, is added to the document in `api.openapi`
+        self.scheme_name = "HTTPBearer"  # X-API-Key, the other way, is added to the document in `api.openapi.document`
         self._scope = scope
 
     async def __call__(self, request: Request) -> Caller:

@@ -9,9 +9,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from api.models import Problem
-from geounet import service_errors as e
+from api.schemas.responses import Problem
 from geounet.errors import GeounetError
+from geounet.service import errors as e
 from tiles.errors import TilesError
 
 log = logging.getLogger("geounet.api")

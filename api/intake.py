@@ -9,12 +9,12 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Caller, Parts
-from api.models import JobOptions
+from api.schemas.responses import JobOptions
 from api.uploads import checked_name
-from geounet.inspection import Wish, inspect_upload
-from geounet.jobs import Idempotency, Job, JobRequest
-from geounet.service_errors import BadRequestError, NotFoundError, UnfitSceneError
-from geounet.store import SceneRecord, Upload
+from geounet.service.errors import BadRequestError, NotFoundError, UnfitSceneError
+from geounet.service.jobs import Idempotency, Job, JobRequest
+from geounet.service.processes.upload_check import Wish, inspect_upload
+from geounet.service.store import SceneRecord, Upload
 
 IdempotencyKey = Annotated[
     str | None,

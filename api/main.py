@@ -8,17 +8,17 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from api.dependencies import Parts
 from api.errors import RESPONSES, add_handlers
+from api.job_watch import JobWatch
 from api.middleware import Careful, Compress
-from api.openapi import add_openapi
+from api.openapi.document import add_openapi
 from api.routes import features, jobs, maps, models, predict, scenes
 from api.settings import ApiSettings
-from api.watch import JobWatch
 from geounet import __version__
-from geounet.catalog import Catalog
-from geounet.features import MatchCache
-from geounet.keys import KeyRing
-from geounet.readers import Readers
-from geounet.store import Store
+from geounet.service.catalog import Catalog
+from geounet.service.features.layer import MatchCache
+from geounet.service.keys import KeyRing
+from geounet.service.processes.raster_pool import Readers
+from geounet.service.store import Store
 
 ROUTERS = (features.router, scenes.router, jobs.router, predict.router, maps.router, models.router)
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem
 from api.settings import ApiSettings
-from geounet.service_errors import TooLargeError
+from geounet.service.errors import TooLargeError
 
 log = logging.getLogger("geounet.access")
 

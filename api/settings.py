@@ -4,11 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from geounet.settings import Count, ServiceSettings, Span
+from geounet.service.settings import Count, ServiceSettings, Span
 
 
 class ApiSettings(ServiceSettings):
-    """`geounet.settings.ServiceSettings`, and what only the API needs."""
+    """`geounet.service.settings.ServiceSettings`, and what only the API needs."""
 
     root_path: str = ""
     """Path prefix that a proxy in front of the service takes away."""

@@ -13,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api.dependencies import Caller, Parts
-from geounet.service_errors import BadRequestError, ServiceError, TooLargeError
-from geounet.settings import MEGA
-from geounet.store import Upload
+from geounet.service.errors import BadRequestError, ServiceError, TooLargeError
+from geounet.service.settings import MEGA
+from geounet.service.store import Upload
 
 _CHUNK = MEGA
 _DRAIN_BYTES = 16 * MEGA

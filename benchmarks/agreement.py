@@ -17,8 +17,8 @@ from affine import Affine
 
 from benchmarks.common import arguments, report
 from benchmarks.peers import NEEDS, RUNS, Classes
-from geounet.bundle import ModelBundle
-from geounet.scorer import Scorer
+from geounet.model.bundle import ModelBundle
+from geounet.model.scorer import Scorer
 
 LABELS = ("low_vegetation", "building", "road", "bare", "tree", "water")
 """What NAIP's label values 0 to 5 mean."""

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from geounet.bundle import Architecture
-from geounet.net import build_architecture
+from geounet.datasets.load import load_data
+from geounet.model.architectures import build_architecture
+from geounet.model.bundle import Architecture
 from geounet.train.card import normalisation_of
 from geounet.train.config import AugmentConfig, TrainConfig, load_config
-from geounet.train.data import load_data
 from geounet.train.fit import fit
 from geounet.train.run import start_network
 

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import arguments, measure, mosaic_scene, report
-from geounet.bundle import ModelBundle
 from geounet.engines import Engine, Float32, cores, open_engine
-from geounet.normalise import Stretch
-from geounet.pipeline import EngineShelf, Options, map_scene
-from geounet.plan import Plan
-from tiles.chips import Chip
-from tiles.grid import ChipGrid
+from geounet.mapping.pipeline import EngineShelf, Options, map_scene
+from geounet.mapping.plan import Plan
+from geounet.model.bundle import ModelBundle
+from geounet.model.stretch import Stretch
+from tiles.chips.cut import Chip
+from tiles.chips.grid import ChipGrid
 
 
 class _AsIs(Stretch):
@@ -62,7 +62,7 @@ def _on_device(engine: Engine, bundle: ModelBundle, plan: Plan, chips: int) -> t
     """The same on a GPU: at least as many chips, in whole batches; and how many."""
     import torch
 
-    from geounet.engines.device import DeviceEngine
+    from geounet.engines.torch_device import DeviceEngine
 
     if not isinstance(engine, DeviceEngine):
         raise SystemExit("give --device without test-time augmentation")

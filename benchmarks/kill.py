@@ -29,8 +29,8 @@ import torch
 from affine import Affine
 
 from benchmarks.service import free_port
-from geounet.bundle import Architecture, save_bundle
-from geounet.net import build_architecture
+from geounet.model.architectures import build_architecture
+from geounet.model.bundle import Architecture, save_bundle
 
 SCENES = 5
 SAME = (
@@ -110,7 +110,7 @@ def service(root: Path) -> Iterator[tuple[psutil.Process, httpx2.Client]]:
     port = free_port()
     settings = {"DISK_RESERVE": "0", "DEVICE": "cpu", "ENGINE": "torch", "MODEL": "toy", "LEASE_SECONDS": "5"}
     environment = {**os.environ, **{f"GEOUNET_SERVICE_{name}": value for name, value in settings.items()}}
-    command = [sys.executable, "-m", "geounet.serve", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "geounet.cli.serve", "serve", "--port", str(port)]
     with (root / "service.log").open("ab") as log:
         started = subprocess.Popen(
             [*command, "--data", root / "data", "--bundles", root / "bundles"], env=environment, stderr=log

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import rasterio
 
 from benchmarks.common import arguments, report
-from geounet.bundle import ModelBundle
-from geounet.pipeline import EngineShelf, Options, map_scene
+from geounet.mapping.pipeline import EngineShelf, Options, map_scene
+from geounet.model.bundle import ModelBundle
 
 _SIZES = ((256, (0, 32, 64, 128)), (512, (0, 32, 64, 128, 256)), (1024, (0, 32, 64, 128, 256, 512)))
 

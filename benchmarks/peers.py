@@ -27,8 +27,8 @@ Classes = npt.NDArray[np.uint8]
 def _scorer(model: str) -> Any:
     import torch
 
-    from geounet.bundle import ModelBundle
-    from geounet.scorer import Scorer
+    from geounet.model.bundle import ModelBundle
+    from geounet.model.scorer import Scorer
 
     torch.set_grad_enabled(False)
     return Scorer(ModelBundle.load(model), CHIP).eval()
@@ -92,8 +92,8 @@ def plain_loop(scene: str, model: str, out: Path) -> Classes:
 
 def _ours(precision: str, engine: str) -> Callable[[str, str, Path], Classes]:
     def run(scene: str, model: str, out: Path) -> Classes:
-        from geounet.bundle import ModelBundle
-        from geounet.pipeline import Options, map_scene
+        from geounet.mapping.pipeline import Options, map_scene
+        from geounet.model.bundle import ModelBundle
 
         bundle = ModelBundle.load(model)
         options = Options(formats=(), engine=engine, precision=precision, device="cpu")

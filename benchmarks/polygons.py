@@ -30,8 +30,8 @@ from rasterio.crs import CRS
 
 from tiles.georef import Georef
 from tiles.legend import NODATA, LandClass, Legend
-from tiles.polygons import PolygonBatch, default_generalisation, polygonise
-from tiles.vector import write_vectors
+from tiles.polygons.polygonise import PolygonBatch, default_generalisation, polygonise
+from tiles.vectors.write import write_vectors
 
 Bytes = npt.NDArray[np.uint8]
 LEGEND = Legend(tuple(LandClass(v, f"class {v}", (40 * v, 90, 200 - 30 * v)) for v in range(6)))

@@ -5,10 +5,10 @@
 """
 
 from benchmarks.common import arguments, report
-from geounet.bundle import ModelBundle
+from geounet.datasets.load import load_validation
+from geounet.evaluation.report import Predictor, chip_size_for, evaluate_samples
+from geounet.model.bundle import ModelBundle
 from geounet.train.config import load_config
-from geounet.train.data import load_validation
-from geounet.train.evaluate import Predictor, chip_size_for, evaluate_samples
 
 
 def main() -> None:

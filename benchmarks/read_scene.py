@@ -21,9 +21,9 @@ import psutil
 import rasterio
 from affine import Affine
 
-from tiles.chips import cut
-from tiles.grid import ChipGrid
-from tiles.scene import open_scene
+from tiles.chips.cut import cut
+from tiles.chips.grid import ChipGrid
+from tiles.scene.scene import open_scene
 
 RGB = ("red", "green", "blue")
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -35,14 +35,14 @@ from affine import Affine
 from pyproj import Transformer
 from scipy.ndimage import uniform_filter
 
-from geounet.feature_texts import write_feature_texts
-from geounet.jobs import JobRequest, worker_name
-from geounet.settings import ServiceSettings
-from geounet.store import Share, Store
+from geounet.service.features.texts import write_feature_texts
+from geounet.service.jobs import JobRequest, worker_name
+from geounet.service.settings import ServiceSettings
+from geounet.service.store import Share, Store
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
-from tiles.polygons import polygonise
-from tiles.vector import write_vectors
+from tiles.polygons.polygonise import polygonise
+from tiles.vectors.write import write_vectors
 
 NAMES = ("building", "road", "bare", "tree", "water")
 LEGEND = Legend(tuple(LandClass(i + 1, n, (40 * i, 200 - 30 * i, 90)) for i, n in enumerate(NAMES)))
@@ -153,7 +153,7 @@ def measure(port: int, process: Process, peer: int | None, map_id: str, gpkg: Pa
 @contextlib.contextmanager
 def our_service(store: Store) -> Iterator[tuple[int, Process]]:
     port = free_port()
-    command = [sys.executable, "-m", "geounet.serve", "serve", "--no-worker", "--port", str(port)]
+    command = [sys.executable, "-m", "geounet.cli.serve", "serve", "--no-worker", "--port", str(port)]
     settings = {"GEOUNET_SERVICE_DISK_RESERVE": "0"}
     with running([*command, "--data", str(store.root)], f"http://127.0.0.1:{port}/healthz", settings) as process:
         yield port, process

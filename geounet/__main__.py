@@ -1,5 +1,5 @@
 """`python -m geounet`."""
 
-from geounet.cli import main
+from geounet.cli.app import main
 
 main()

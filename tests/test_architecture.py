@@ -26,11 +26,11 @@ def test_one_distribution_owns_the_package(package: str) -> None:
     "code",
     [
         "import geounet",
-        "import geounet.cli",
+        "import geounet.cli.app",
         "from geounet.cli import app, run; run(lambda **k: app(['--help'], **k))",
         "from geounet.cli import app, run; run(lambda **k: app(['predict', '--help'], **k))",
         "import api.main",
-        "import tiles.scene, tiles.polygons, tiles.vector, tiles.blend",
+        "import tiles.scene.scene, tiles.polygons, tiles.vector, tiles.blend",
     ],
 )
 def test_torch_is_not_imported_before_a_network_runs(code: str) -> None:
@@ -59,7 +59,7 @@ def test_only_one_file_knows_segmentation_models() -> None:
         for source in (ROOT / package).rglob("*.py")
         if "import segmentation_models_pytorch" in source.read_text()
     ]
-    assert users == ["geounet/net.py"]
+    assert users == ["geounet/model/architectures.py"]
 
 
 def test_the_wheel_holds_packages_bundles_and_licence(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from affine import Affine
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 
-from geounet.bundle import Architecture, ModelBundle, save_bundle
-from geounet.net import build_architecture
-from geounet.pipeline import EngineShelf, Options, map_scene
-from tiles.grid import Window
+from geounet.mapping.pipeline import EngineShelf, Options, map_scene
+from geounet.model.architectures import build_architecture
+from geounet.model.bundle import Architecture, ModelBundle, save_bundle
+from tiles.chips.grid import Window
 from tiles.legend import NODATA
-from tiles.scene import open_scene
+from tiles.scene.scene import open_scene
 
 GeoTiff = Callable[..., Path]
 

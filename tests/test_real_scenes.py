@@ -10,13 +10,13 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geounet.bundle import DEFAULT_BUNDLE, ModelBundle, ModelCard, shipped_bundles
 from geounet.errors import GeounetError
-from geounet.normalise import LEVELS
-from geounet.preflight import examine, preflight
+from geounet.mapping.preflight import examine, preflight
+from geounet.model.bundle import DEFAULT_BUNDLE, ModelBundle, ModelCard, shipped_bundles
+from geounet.model.stretch import LEVELS
+from tiles.chips.grid import Window
 from tiles.errors import TilesError
-from tiles.grid import Window
-from tiles.scene import open_scene
+from tiles.scene.scene import open_scene
 
 CARD: dict[str, Any] = {
     "name": "overhead",

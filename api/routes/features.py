@@ -14,9 +14,11 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from api import pages
 from api.dependencies import Parts, PartsDep, Reading, needs_key, seen_map
-from api.models import (
+from api.pages import render as pages
+from api.pages.negotiate import HTML_TYPE, Format, answer, wants_html, with_html
+from api.schemas.records import base_url
+from api.schemas.responses import (
     Collection,
     Collections,
     Conformance,
@@ -28,13 +30,11 @@ from api.models import (
     Link,
     Spatial,
 )
-from api.negotiate import HTML_TYPE, Format, answer, wants_html, with_html
-from api.represent import base_url
-from geounet.crs_uri import CRS84, EVERYWHERE, named, uri_of, uris_of
-from geounet.features import BATCH, FeatureLayer, Filter, Page
-from geounet.geometry_out import SearchBox, search_box
-from geounet.service_errors import BadRequestError, NotFoundError
-from geounet.store import MapRecord
+from geounet.service.errors import BadRequestError, NotFoundError
+from geounet.service.features.crs_uri import CRS84, EVERYWHERE, named, uri_of, uris_of
+from geounet.service.features.geometry import SearchBox, search_box
+from geounet.service.features.layer import BATCH, FeatureLayer, Filter, Page
+from geounet.service.store import MapRecord
 
 router = APIRouter(tags=["features"])
 

@@ -8,14 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api import pages
 from api.dependencies import Parts, PartsDep, Reading, Submitting, seen_job, seen_scene
 from api.intake import IdempotencyKey, check_fit, chosen_model, fingerprint, submit
-from api.models import Accepted, Id, JobOut, JobRequestBody, Jobs, Link
-from api.negotiate import Asked, answer, with_html
-from api.represent import base_url, job_out, scene_out
-from geounet.jobs import Idempotency, Job, JobState
-from geounet.service_errors import NotFoundError
+from api.pages import render as pages
+from api.pages.negotiate import Asked, answer, with_html
+from api.schemas.records import base_url, job_out, scene_out
+from api.schemas.responses import Accepted, Id, JobOut, JobRequestBody, Jobs, Link
+from geounet.service.errors import NotFoundError
+from geounet.service.jobs import Idempotency, Job, JobState
 
 router = APIRouter(tags=["jobs"])
 

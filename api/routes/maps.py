@@ -10,13 +10,13 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 
-from api import pages
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_map
-from api.models import Id, Link, MapOut, Maps, PointOut, TileJson
-from api.negotiate import Asked, answer, with_html
-from api.represent import base_url, map_entry
-from geounet.service_errors import NotFoundError
-from geounet.store import MapRecord
+from api.pages import render as pages
+from api.pages.negotiate import Asked, answer, with_html
+from api.schemas.records import base_url, map_entry
+from api.schemas.responses import Id, Link, MapOut, Maps, PointOut, TileJson
+from geounet.service.errors import NotFoundError
+from geounet.service.store import MapRecord
 
 router = APIRouter(tags=["maps"])
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api import pages
 from api.dependencies import PartsDep, Reading
-from api.models import Health, LegendEntry, ModelOut, Models
-from api.negotiate import Asked, answer, with_html
+from api.pages import render as pages
+from api.pages.negotiate import Asked, answer, with_html
+from api.schemas.responses import Health, LegendEntry, ModelOut, Models
 from geounet.errors import GeounetError
-from geounet.store import Share
+from geounet.service.store import Share
 
 router = APIRouter()
 

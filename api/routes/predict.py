@@ -10,11 +10,11 @@ from fastapi.responses import FileResponse, JSONResponse
 from api.dependencies import Parts, PartsDep, Submitting
 from api.errors import JOB_STATUSES, problem
 from api.intake import accept_scene, chosen_model, parse_options, submit, wish_for
-from api.models import Accepted, Problem
-from api.represent import base_url, job_out, scene_out
+from api.schemas.records import base_url, job_out, scene_out
+from api.schemas.responses import Accepted, Problem
 from api.uploads import form_upload, raw_upload
-from geounet.jobs import URGENT, Job, JobState
-from geounet.service_errors import NotFoundError
+from geounet.service.errors import NotFoundError
+from geounet.service.jobs import URGENT, Job, JobState
 
 router = APIRouter(tags=["predict"])
 

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from api import pages
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_scene
 from api.intake import IdempotencyKey, accept_scene, chosen_model, fingerprint, parse_options, submit, wish_for
-from api.models import Accepted, Id, Link, SceneOut, Scenes
-from api.negotiate import Asked, answer, with_html
-from api.represent import base_url, job_out, scene_out
+from api.pages import render as pages
+from api.pages.negotiate import Asked, answer, with_html
+from api.schemas.records import base_url, job_out, scene_out
+from api.schemas.responses import Accepted, Id, Link, SceneOut, Scenes
 from api.uploads import checked_name, form_upload, raw_upload
-from geounet.jobs import Idempotency, Job
-from geounet.store import SceneRecord, Upload
+from geounet.service.jobs import Idempotency, Job
+from geounet.service.store import SceneRecord, Upload
 
 router = APIRouter(tags=["scenes"])
 

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from geounet.bundle import ModelBundle
 from geounet.engines.views import VIEWS
 from geounet.errors import EngineError
-from geounet.normalise import Stretch
-from tiles.blend import Scores, Strip
-from tiles.chips import Chip
+from geounet.model.bundle import ModelBundle
+from geounet.model.stretch import Stretch
+from tiles.chips.blend import Scores, Strip
+from tiles.chips.cut import Chip
 
 Float32 = npt.NDArray[np.float32]
 Prepare = Callable[[npt.NDArray[Any], npt.NDArray[np.bool_]], Float32]
@@ -75,9 +75,9 @@ def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto")
     if engine == "auto":
         engine = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
     if engine == "openvino":
-        from geounet.engines.openvino import resolve_precision
+        from geounet.engines.openvino_cpu import resolve_precision
     else:
-        from geounet.engines.torch import resolve_precision
+        from geounet.engines.torch_cpu import resolve_precision
     return EngineSpec(engine, device, resolve_precision(device, precision))
 
 
@@ -118,14 +118,14 @@ def check_tta(tta: str) -> str:
 
 def _open(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float, compiled: bool) -> Engine:
     if spec.engine == "openvino":
-        from geounet.engines.openvino import OpenVinoEngine
+        from geounet.engines.openvino_cpu import OpenVinoEngine
 
         return OpenVinoEngine(bundle, spec, chip_size, upsample)
     if spec.device != "cpu":
-        from geounet.engines.device import DeviceEngine
+        from geounet.engines.torch_device import DeviceEngine
 
         return DeviceEngine(bundle, spec, chip_size, upsample, compiled)
-    from geounet.engines.torch import TorchEngine
+    from geounet.engines.torch_cpu import TorchEngine
 
     return TorchEngine(bundle, spec, chip_size, upsample)
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import openvino as ov
 import platformdirs
 
-from geounet.bundle import ModelBundle
 from geounet.errors import EngineError
+from geounet.model.bundle import ModelBundle
 
 _CONVERTER = 2
 """Raise when `Scorer` or the conversion changes what a cached model computes."""
@@ -96,7 +96,7 @@ def write_model(bundle: ModelBundle, chip_size: int, upsample: float, folder: Pa
     """Convert in this process and leave the model in `folder`, on the disk. Needs torch."""
     import torch
 
-    from geounet.scorer import Scorer
+    from geounet.model.scorer import Scorer
 
     scorer = Scorer(bundle, chip_size, upsample).eval()
     example = torch.zeros(1, len(bundle.bands), chip_size, chip_size)

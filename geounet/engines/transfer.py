@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from geounet.normalise import INVALID, Stretch
-from tiles.blend import Strip
-from tiles.chips import Chip
+from geounet.model.stretch import INVALID, Stretch
+from tiles.chips.blend import Strip
+from tiles.chips.cut import Chip
 
 _BUFFERS = 3
 """One is filled, one is copied, one is worked on."""
@@ -67,7 +67,7 @@ class DeviceStretch:
         return out
 
     def _computed(self, counts: torch.Tensor) -> torch.Tensor:
-        """The formula of `geounet.normalise`, in double precision as far as there."""
+        """The formula of `geounet.model.stretch`, in double precision as far as there."""
         if not self.stretch.bands:
             return counts.clamp(0, 255).to(torch.float32)
         out = torch.empty(counts.shape, dtype=torch.float32, device=counts.device)

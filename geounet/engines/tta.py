@@ -11,10 +11,10 @@ from typing import Any
 
 from geounet.engines import Engine, EngineSpec
 from geounet.engines.views import Views, turned, turned_back
-from geounet.normalise import Stretch
-from tiles.arrays import namespace
-from tiles.blend import Scores, Strip
-from tiles.chips import Chip
+from geounet.model.stretch import Stretch
+from tiles.chips.arrays import namespace
+from tiles.chips.blend import Scores, Strip
+from tiles.chips.cut import Chip
 
 
 class AugmentedEngine:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tiles.arrays import namespace
+from tiles.chips.arrays import namespace
 
 _FLIPS = (0, 4, 2, 6)
 _SCALES = (1.0, 0.8, 1.25)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from geounet.bundle import ModelBundle, save_bundle
+from geounet.datasets.load import load_validation
 from geounet.errors import TrainingError
-from geounet.net import build_network
+from geounet.evaluation.network_scores import score_samples
+from geounet.model.architectures import build_network
+from geounet.model.bundle import ModelBundle, save_bundle
 from geounet.train.calibrate import fit_temperature
 from geounet.train.card import readme_of
 from geounet.train.config import load_config
-from geounet.train.data import load_validation
-from geounet.train.validate import score_samples
 
 
 def mean_state(bundles: list[ModelBundle]) -> dict[str, torch.Tensor]:

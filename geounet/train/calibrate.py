@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from geounet.bundle import Normalisation
-from geounet.train.data import Sample
-from geounet.train.labels import LabelCodes
+from geounet.datasets.labels import LabelCodes
+from geounet.datasets.load import Sample
+from geounet.evaluation.network_scores import logits_of, pieces
+from geounet.model.bundle import Normalisation
 from geounet.train.loss import log_set_probability
-from geounet.train.validate import logits_of, pieces
 
 GRID = np.exp(np.linspace(np.log(0.4), np.log(4.0), 70))
 PER_PIECE = 4000

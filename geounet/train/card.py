@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from geounet.bundle import DataSource, ModelCard, Normalisation, Quantiles, Score, Training
-from geounet.normalise import LEVELS
+from geounet.datasets.load import DataSet
+from geounet.model.bundle import DataSource, ModelCard, Normalisation, Quantiles, Score, Training
+from geounet.model.stretch import LEVELS
 from geounet.train.config import TrainConfig
-from geounet.train.data import DataSet
 
 IMAGENET = (127.0, 128.0)
 """Mean and std that the EfficientNet-Lite encoders were trained with, on the 0-255 scale."""

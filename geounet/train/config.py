@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from geounet.bundle import Architecture, ClassCard
 from geounet.errors import TrainingError
+from geounet.model.bundle import Architecture, ClassCard
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

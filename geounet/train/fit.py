@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geounet.bundle import Normalisation
+from geounet.datasets.load import DataSet
 from geounet.errors import TrainingError
-from geounet.train.augment import Augmenter
+from geounet.evaluation.network_scores import SourceScore, normalised, score_samples
+from geounet.model.bundle import Normalisation
+from geounet.train.augment.colours import Augmenter
 from geounet.train.config import ScheduleConfig, TrainConfig
-from geounet.train.data import DataSet
 from geounet.train.loss import SetLoss, weights_of_classes
 from geounet.train.sampler import CropSampler
-from geounet.train.validate import SourceScore, normalised, score_samples
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"

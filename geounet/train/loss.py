@@ -8,8 +8,8 @@ members'; an ignored pixel costs nothing.
 import torch
 from torch import Tensor, nn
 
+from geounet.datasets.labels import LabelCodes
 from geounet.train.config import LossConfig
-from geounet.train.labels import LabelCodes
 
 
 class SetLoss(nn.Module):

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from geounet.bundle import Normalisation
+from geounet.datasets.labels import LabelCodes
+from geounet.datasets.load import DataSet, Sample
 from geounet.errors import TrainingError
-from geounet.train.augment import Augmenter
+from geounet.evaluation.metrics import Confusion
+from geounet.evaluation.network_scores import logits_of, score_samples
+from geounet.model.bundle import Normalisation
+from geounet.train.augment.colours import Augmenter
 from geounet.train.config import TrainConfig
-from geounet.train.data import DataSet, Sample
-from geounet.train.labels import LabelCodes
-from geounet.train.metrics import Confusion
 from geounet.train.sampler import CropSampler
-from geounet.train.validate import logits_of, score_samples
 
 Picture = npt.NDArray[np.uint8]
 CELL = 256

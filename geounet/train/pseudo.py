@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from geounet.bundle import ModelBundle
+from geounet.datasets.images import read_image
+from geounet.datasets.labels import IGNORE, LabelCodes
+from geounet.datasets.load import Sample, load_data
 from geounet.errors import TrainingError
+from geounet.evaluation.report import Predictor, chip_size_for
+from geounet.model.bundle import ModelBundle
 from geounet.train.config import SourceConfig, TrainConfig
-from geounet.train.data import Sample, load_data
-from geounet.train.evaluate import Predictor, chip_size_for
-from geounet.train.image import read_image
-from geounet.train.labels import IGNORE, LabelCodes
 
 Float32 = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]

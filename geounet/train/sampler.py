@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from geounet.datasets.labels import IGNORE
+from geounet.datasets.load import DataSet, Sample, Source
 from geounet.train.config import AugmentConfig, SamplingConfig
-from geounet.train.data import DataSet, Sample, Source
-from geounet.train.labels import IGNORE
 
 SPOTS_KEPT = 64
 """Places a class and image that crops can be put on."""

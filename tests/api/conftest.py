@@ -20,13 +20,13 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from geounet.feature_texts import write_feature_texts
-from geounet.settings import ServiceSettings
-from geounet.store import Share, Store
+from geounet.service.features.texts import write_feature_texts
+from geounet.service.settings import ServiceSettings
+from geounet.service.store import Share, Store
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
-from tiles.polygons import polygonise
-from tiles.vector import write_vectors
+from tiles.polygons.polygonise import polygonise
+from tiles.vectors.write import write_vectors
 
 LEGEND = Legend(
     (
@@ -115,7 +115,7 @@ def write_map(folder: Path, georef: Georef = GEOREF, seed: int = 0) -> None:
 
 def add_map(store: Store, owner: str | None = None, georef: Georef = GEOREF, seed: int = 0) -> str:
     """A finished map with its scene and its job, put there as a worker does."""
-    from geounet.jobs import JobRequest, worker_name
+    from geounet.service.jobs import JobRequest, worker_name
 
     folder = store.root / secrets.token_hex(4)
     path = write_scene(store.root / f"{folder.name}.tif", *georef.shape, crs=georef.crs, transform=georef.transform)
@@ -138,8 +138,8 @@ def make_bundles(folder: Path) -> Path:
     """A folder with one bundle of random weights, quick to run."""
     import torch
 
-    from geounet.bundle import Architecture, save_bundle
-    from geounet.net import build_architecture
+    from geounet.model.architectures import build_architecture
+    from geounet.model.bundle import Architecture, save_bundle
 
     architecture = Architecture(encoder="resnet18", arguments={"encoder_depth": 3, "decoder_channels": [32, 16, 16]})
     torch.manual_seed(0)
@@ -180,7 +180,7 @@ def running(data: Path, bundles: Path, *, worker: bool = False, **settings: obje
         "GEOUNET_SERVICE_LEASE_SECONDS": "5",
         **{f"GEOUNET_SERVICE_{k.upper()}": str(v) for k, v in settings.items()},
     }
-    command = [sys.executable, "-m", "geounet.serve", "serve", "--port", str(port), "--data", str(data)]
+    command = [sys.executable, "-m", "geounet.cli.serve", "serve", "--port", str(port), "--data", str(data)]
     command += ["--bundles", str(bundles), *([] if worker else ["--no-worker"])]
     log = (data.parent / f"serve-{port}.log").open("wb")
     process = subprocess.Popen(command, env=environment, stderr=log)

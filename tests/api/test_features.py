@@ -11,7 +11,7 @@ import pytest
 import shapely
 from pyproj import Transformer
 
-from api.models import Collection, Collections, Conformance, FeatureCollectionOut, Landing
+from api.schemas.responses import Collection, Collections, Conformance, FeatureCollectionOut, Landing
 
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 EPSG = "http://www.opengis.net/def/crs/EPSG/0/"

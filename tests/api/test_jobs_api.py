@@ -17,10 +17,10 @@ import pytest
 import rasterio
 from pystac.validation import JsonSchemaSTACValidator
 
-from api.models import Accepted, FeatureCollectionOut, JobOut, Jobs, MapOut, Maps
-from geounet.features import FeatureLayer
-from geounet.settings import ServiceSettings
-from geounet.store import Store
+from api.schemas.responses import Accepted, FeatureCollectionOut, JobOut, Jobs, MapOut, Maps
+from geounet.service.features.layer import FeatureLayer
+from geounet.service.settings import ServiceSettings
+from geounet.service.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,11 @@ def test_every_line_of_the_log_is_json_with_what_it_belongs_to(http: httpx2.Clie
     requests = [line for line in lines if line["logger"] == "geounet.access"]
     assert all(line["request_id"] for line in requests)
     assert [line["path"] for line in requests if line["request_id"] == "mine-42"] == ["/jobs"]
-    from_worker = [line for line in lines if line["logger"] == "geounet.worker" and line["message"] != "worker started"]
+    from_worker = [
+        line
+        for line in lines
+        if line["logger"] == "geounet.service.processes.worker" and line["message"] != "worker started"
+    ]
     assert done.id in {line["job"] for line in from_worker}
     assert "secret" not in text
     assert "s3" not in text

@@ -11,10 +11,10 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import ApiSettings
-from geounet.keys import KeyRing, Scope
-from geounet.serve import is_loopback
-from geounet.settings import ServiceSettings
-from geounet.store import Store
+from geounet.cli.serve import is_loopback
+from geounet.service.keys import KeyRing, Scope
+from geounet.service.settings import ServiceSettings
+from geounet.service.store import Store
 
 ALL = frozenset({Scope.READ, Scope.SUBMIT})
 
@@ -156,7 +156,7 @@ def test_keys_are_required_on_any_address_but_loopback(store: Store, bundles: Pa
         assert client.get("/jobs").status_code == 401
     with TestClient(open_app, base_url="http://127.0.0.1") as client:
         assert client.get("/jobs").status_code == 200
-    command = [sys.executable, "-m", "geounet.serve", "serve", "--host", "0.0.0.0", "--data", str(tmp_path / "e")]
+    command = [sys.executable, "-m", "geounet.cli.serve", "serve", "--host", "0.0.0.0", "--data", str(tmp_path / "e")]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert refused.returncode != 0
     assert "API keys" in refused.stderr

@@ -11,7 +11,7 @@ import rasterio
 from PIL import Image
 from pyproj import Transformer
 
-from api.models import Health, MapOut, Models, PointOut, TileJson
+from api.schemas.responses import Health, MapOut, Models, PointOut, TileJson
 
 
 def test_a_file_comes_whole_in_ranges_or_not_at_all(client: httpx2.Client, service: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from api import pages
+from api.pages import render as pages
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

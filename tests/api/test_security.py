@@ -13,10 +13,10 @@ import psutil
 import pytest
 import rasterio
 
-from geounet.inspection import inspect_upload
-from geounet.service_errors import HostileSceneError, TooLargeError
-from geounet.settings import ServiceSettings
-from geounet.tiff_header import check_tiff
+from geounet.service.errors import HostileSceneError, TooLargeError
+from geounet.service.processes.tiff_header import check_tiff
+from geounet.service.processes.upload_check import inspect_upload
+from geounet.service.settings import ServiceSettings
 
 SETTINGS = ServiceSettings(disk_reserve=0)
 
@@ -276,7 +276,7 @@ def test_pages_of_other_sites_reach_nothing(client: httpx2.Client, scene_file: P
 
 
 def test_a_page_escapes_what_users_wrote(client: httpx2.Client, service: Any, new_map: Callable[..., str]) -> None:
-    from geounet.store import Store
+    from geounet.service.store import Store
 
     store = Store(ServiceSettings(data=service.data, disk_reserve=0))
     with store.database.write() as db:

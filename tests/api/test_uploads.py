@@ -13,7 +13,7 @@ import httpx2
 import psutil
 import pytest
 
-from api.models import Accepted, SceneOut, Scenes
+from api.schemas.responses import Accepted, SceneOut, Scenes
 
 
 def put(client: httpx2.Client, path: Path, name: str = "scene.tif", **query: str) -> httpx2.Response:

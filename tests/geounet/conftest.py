@@ -9,8 +9,8 @@ import rasterio
 import torch
 from affine import Affine
 
-from geounet.bundle import Architecture, ModelBundle, save_bundle
-from geounet.net import build_architecture
+from geounet.model.architectures import build_architecture
+from geounet.model.bundle import Architecture, ModelBundle, save_bundle
 
 CLASSES = (("building", (200, 50, 50)), ("tree", (30, 110, 40)), ("water", (40, 90, 200)))
 

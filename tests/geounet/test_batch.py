@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from geounet.batch import run_batch
-from geounet.bundle import ModelBundle
-from geounet.pipeline import EngineShelf, OnProgress, Options, Progress
-from geounet.plan import Plan
-from geounet.screen import BatchBars, Screen
+from geounet.cli.screen import BatchBars, Screen
+from geounet.mapping.batch import run_batch
+from geounet.mapping.pipeline import EngineShelf, OnProgress, Options, Progress
+from geounet.mapping.plan import Plan
+from geounet.model.bundle import ModelBundle
 
 PLAN = Plan("torch", "cpu", "f32", chip_size=64, overlap=16, upsample=1.0)
 
@@ -27,7 +27,7 @@ def test_the_engine_stays_warm_while_only_the_way_chips_lie_changes(
         opened.append(chip_size)
         return SimpleNamespace(spec=spec)
 
-    monkeypatch.setattr("geounet.pipeline.open_engine", open_engine)
+    monkeypatch.setattr("geounet.mapping.pipeline.open_engine", open_engine)
     shelf = EngineShelf()
     first = shelf.get(bundle, PLAN)
     assert shelf.get(bundle, replace(PLAN, block_chips=3)) is first

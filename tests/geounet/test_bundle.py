@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from geounet.bundle import ModelBundle, save_bundle, shipped_bundles
 from geounet.errors import BundleError
+from geounet.model.bundle import ModelBundle, save_bundle, shipped_bundles
 
 CARD: dict[str, Any] = {
     "name": "tiny",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from geounet.bundle import ModelBundle
-from geounet.cli import app, run
+from geounet.cli.app import app, run
+from geounet.model.bundle import ModelBundle
 
 MakeScene = Callable[..., Path]
 SMALL = ["--chip-size", "64", "--overlap", "16", "--engine", "torch", "--device", "cpu", "--precision", "f32"]

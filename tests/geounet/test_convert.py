@@ -10,8 +10,8 @@ from time import monotonic, sleep
 import psutil
 import pytest
 
-from geounet.bundle import ModelBundle
 from geounet.errors import EngineError
+from geounet.model.bundle import ModelBundle
 
 pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
 

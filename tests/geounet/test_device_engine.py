@@ -18,17 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import geounet.engines
-from geounet.bundle import ModelBundle
 from geounet.engines import Engine, EngineSpec, batch_size
-from geounet.engines.device import DeviceEngine
-from geounet.engines.torch import TorchEngine
+from geounet.engines.torch_cpu import TorchEngine
+from geounet.engines.torch_device import DeviceEngine
 from geounet.engines.transfer import DeviceStretch
 from geounet.errors import EngineError
-from geounet.normalise import BandStretch, Stretch
-from geounet.pipeline import Options, Progress, map_scene
-from tiles.blend import Strip, blend
-from tiles.chips import Chip
-from tiles.grid import ChipGrid, Window
+from geounet.mapping.pipeline import Options, Progress, map_scene
+from geounet.model.bundle import ModelBundle
+from geounet.model.stretch import BandStretch, Stretch
+from tiles.chips.blend import Strip, blend
+from tiles.chips.cut import Chip
+from tiles.chips.grid import ChipGrid, Window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,17 +12,17 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geounet.bundle import ModelBundle, save_bundle
-from geounet.cli import run
+from geounet.cli.app import run
+from geounet.cli.train import register
+from geounet.datasets.labels import LabelCodes
+from geounet.datasets.load import Sample
 from geounet.errors import TrainingError
-from geounet.net import build_architecture
-from geounet.train.area import corrected_areas
-from geounet.train.boundary import BoundaryScore, grown
-from geounet.train.cli import register
-from geounet.train.data import Sample
-from geounet.train.evaluate import Predictor, evaluate_raster, evaluate_samples
-from geounet.train.labels import LabelCodes
-from geounet.train.metrics import Calibration, Confusion
+from geounet.evaluation.boundary import BoundaryScore, grown
+from geounet.evaluation.corrected_area import corrected_areas
+from geounet.evaluation.metrics import Calibration, Confusion
+from geounet.evaluation.report import Predictor, evaluate_raster, evaluate_samples
+from geounet.model.architectures import build_architecture
+from geounet.model.bundle import ModelBundle, save_bundle
 from tiles.legend import LandClass, Legend
 
 NAMES = ("a", "b", "c")
@@ -107,7 +107,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
         "overlap": 32,
         "temperature": 1.5,
     }
-    from geounet.bundle import ModelCard
+    from geounet.model.bundle import ModelCard
 
     architecture = ModelCard.model_validate({**card, "weights": {"sha256": "0" * 64}}).architecture
     network = build_architecture(architecture, 3, 3)

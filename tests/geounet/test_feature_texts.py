@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from pyproj import CRS
 from rasterio.crs import CRS as RasterCRS
 
-from geounet.crs_uri import CRS84, named
-from geounet.feature_texts import write_feature_texts
-from geounet.features import TEXTS_FILE, FeatureLayer, Filter, MatchCache
-from geounet.geometry_out import Bounds, read_geometries, search_box
+from geounet.service.features.crs_uri import CRS84, named
+from geounet.service.features.geometry import Bounds, read_geometries, search_box
+from geounet.service.features.layer import TEXTS_FILE, FeatureLayer, Filter, MatchCache
+from geounet.service.features.texts import write_feature_texts
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
-from tiles.polygons import polygonise
-from tiles.vector import write_vectors
+from tiles.polygons.polygonise import polygonise
+from tiles.vectors.write import write_vectors
 
 LEGEND = Legend((LandClass(1, "dry", (1, 2, 3)), LandClass(2, 'a "wet" 湿', (4, 5, 6))))
 UTM = Georef(RasterCRS.from_epsg(32616), Affine(2, 0, 700000, 0, -2, 4400000), (70, 90))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from geounet.bundle import Architecture
 from geounet.engines.fold import folded
-from geounet.net import build_architecture
+from geounet.model.architectures import build_architecture
+from geounet.model.bundle import Architecture
 
 
 def seen(network: nn.Module) -> nn.Module:

@@ -12,10 +12,10 @@ from time import monotonic, sleep
 
 import pytest
 
-from geounet.batch import run_batch
-from geounet.bundle import ModelBundle
-from geounet.pipeline import Options, map_scene
-from geounet.screen import Screen
+from geounet.cli.screen import Screen
+from geounet.mapping.batch import run_batch
+from geounet.mapping.pipeline import Options, map_scene
+from geounet.model.bundle import ModelBundle
 
 MakeScene = Callable[..., Path]
 OPTIONS = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32")

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from geounet.database import Database
-from geounet.jobs import (
+from geounet.service.database import Database
+from geounet.service.errors import ConflictError, IdempotencyError, LostLeaseError, NotFoundError, QuotaError
+from geounet.service.jobs import (
     MAX_CRASHES,
     URGENT,
     Idempotency,
@@ -20,13 +21,6 @@ from geounet.jobs import (
     JobState,
     Queue,
     worker_name,
-)
-from geounet.service_errors import (
-    ConflictError,
-    IdempotencyError,
-    LostLeaseError,
-    NotFoundError,
-    QuotaError,
 )
 
 LONG = 60.0

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from geounet.bundle import ModelBundle
-from geounet.pipeline import Options, Progress, map_scene
-from geounet.workplace import partial_of
+from geounet.mapping.pipeline import Options, Progress, map_scene
+from geounet.mapping.workspace import partial_of
+from geounet.model.bundle import ModelBundle
 
 MakeScene = Callable[..., Path]
 OPTIONS = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32", formats=("gpkg",))

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geounet.bundle import Architecture, ModelBundle, save_bundle
 from geounet.errors import BundleError
-from geounet.net import build_architecture, build_network, load_pretrained_encoder
-from geounet.plain_unet import PlainUnet
+from geounet.model.architectures import build_architecture, build_network, load_pretrained_encoder
+from geounet.model.bundle import Architecture, ModelBundle, save_bundle
+from geounet.model.plain_unet import PlainUnet
 
 ENCODER = "tu-tf_efficientnet_lite0"
 SMALL = Architecture(arguments={"encoder_depth": 3, "decoder_channels": [16, 8, 8]})

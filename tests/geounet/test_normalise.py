@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geounet.bundle import Normalisation, Quantiles
-from geounet.normalise import (
+from geounet.model.bundle import Normalisation, Quantiles
+from geounet.model.stretch import (
     LEVELS,
     BandStretch,
     Stretch,

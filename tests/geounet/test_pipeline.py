@@ -13,9 +13,9 @@ import pytest
 import rasterio
 from rasterio.features import rasterize
 
-from geounet.bundle import ModelBundle
-from geounet.pipeline import Options, Progress, map_scene
-from geounet.workplace import partial_of
+from geounet.mapping.pipeline import Options, Progress, map_scene
+from geounet.mapping.workspace import partial_of
+from geounet.model.bundle import ModelBundle
 from tiles.errors import OutputError, SceneError
 
 OPTIONS = Options(

@@ -9,14 +9,14 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geounet.bundle import ModelBundle
-from geounet.features import count_of
-from geounet.pipeline import Options, map_scene
-from geounet.polygon_cap import keep_polygons_few
+from geounet.mapping.pipeline import Options, map_scene
+from geounet.model.bundle import ModelBundle
+from geounet.outputs.polygon_limit import keep_polygons_few
+from geounet.service.features.layer import count_of
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
-from tiles.polygons import polygonise
-from tiles.vector import write_vectors
+from tiles.polygons.polygonise import polygonise
+from tiles.vectors.write import write_vectors
 
 LEGEND = Legend((LandClass(1, "building", (200, 50, 50)), LandClass(2, "tree", (30, 110, 40))))
 GEOREF = Georef(rasterio.crs.CRS.from_epsg(32616), Affine(0.6, 0, 700000, 0, -0.6, 4400000), (64, 64))
@@ -74,7 +74,7 @@ def test_the_first_pass_over_noise_stops_beyond_the_cap(
     bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A hostile scene costs what the cap allows, not what its pixels would make."""
-    monkeypatch.setattr("tiles.polygons._MOST_POLYGONS", 10)
+    monkeypatch.setattr("tiles.polygons.polygonise._MOST_POLYGONS", 10)
     rng = np.random.default_rng(3)
     profile = {"driver": "GTiff", "width": 160, "height": 128, "count": 3, "dtype": "uint8", "photometric": "RGB"}
     with rasterio.open(tmp_path / "noise.tif", "w", **profile, crs=GEOREF.crs, transform=GEOREF.transform) as target:

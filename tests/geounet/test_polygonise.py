@@ -13,10 +13,10 @@ import rasterio
 import typer
 from affine import Affine
 
-from geounet.cli import run
-from geounet.polygonise import register
+from geounet.cli.app import run
+from geounet.cli.polygonise import register
 from tiles.legend import LandClass, Legend
-from tiles.raster import LEGEND_TAG
+from tiles.rasters.write import LEGEND_TAG
 
 CLASSES = np.kron(np.array([[1, 1, 2], [1, 4, 2]]), np.ones((10, 10))).astype(np.uint8)
 

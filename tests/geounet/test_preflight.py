@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pytest
 from affine import Affine
 
-from geounet import preflight as preflight_module
-from geounet.bundle import ModelBundle, ModelCard
 from geounet.errors import MismatchError
-from geounet.normalise import LEVELS
-from geounet.preflight import Check, Estimate, Preflight, examine, inspect_scene, preflight
+from geounet.mapping import preflight as preflight_module
+from geounet.mapping.preflight import Check, Estimate, Preflight, examine, inspect_scene, preflight
+from geounet.model.bundle import ModelBundle, ModelCard
+from geounet.model.stretch import LEVELS
 from tiles.errors import SceneError
-from tiles.scene import open_scene
+from tiles.scene.scene import open_scene
 
 GeoTiff = Callable[..., Path]
 

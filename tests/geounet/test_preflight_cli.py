@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer import Typer
 
-from geounet import cli
-from geounet.bundle import ModelBundle
+from geounet.cli import app as cli
+from geounet.model.bundle import ModelBundle
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -8,8 +8,8 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from geounet.readers import Readers
-from geounet.settings import ServiceSettings
+from geounet.service.processes.raster_pool import Readers
+from geounet.service.settings import ServiceSettings
 
 
 def test_a_reader_outlives_the_thread_that_asked_first(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.validation import JsonSchemaSTACValidator
 from rasterio.warp import transform as transform_points
 
-from geounet.bundle import ModelBundle
-from geounet.pipeline import Options, map_scene
-from geounet.stac_item import stac_item
-from tiles.scene import open_scene
+from geounet.mapping.pipeline import Options, map_scene
+from geounet.model.bundle import ModelBundle
+from geounet.outputs.stac_item import stac_item
+from tiles.scene.scene import open_scene
 
 SUMMARY = {
     "request": {"digest": "0123456789abcdef" * 4},

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from geounet.jobs import JobRequest, JobState, worker_name
-from geounet.service_errors import (
+from geounet.service.errors import (
     ConflictError,
     LostLeaseError,
     NotFoundError,
@@ -16,8 +15,9 @@ from geounet.service_errors import (
     StorageError,
     TooLargeError,
 )
-from geounet.settings import MEGA, ServiceSettings
-from geounet.store import SceneRecord, Share, Store
+from geounet.service.jobs import JobRequest, JobState, worker_name
+from geounet.service.settings import MEGA, ServiceSettings
+from geounet.service.store import SceneRecord, Share, Store
 
 FREE = Share()
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 import torch
 
-from geounet.bundle import ModelBundle, save_bundle
 from geounet.errors import TrainingError
+from geounet.model.bundle import ModelBundle, save_bundle
 from geounet.train.average import mean_state
 
 

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
-from geounet.bundle import Normalisation
+from geounet.datasets.labels import IGNORE, LabelCodes
+from geounet.datasets.load import DataSet, Sample, Source
 from geounet.errors import TrainingError
-from geounet.train.augment import Augmenter, blurred, tables
+from geounet.evaluation.network_scores import score_samples
+from geounet.model.bundle import Normalisation
+from geounet.train.augment.class_mix import class_mixed
+from geounet.train.augment.colours import Augmenter, blurred, tables
+from geounet.train.augment.flood import flooded
 from geounet.train.calibrate import fit_temperature
-from geounet.train.class_mix import class_mixed
 from geounet.train.config import (
     AugmentConfig,
     SamplingConfig,
@@ -24,13 +28,9 @@ from geounet.train.config import (
     TrainConfig,
     check_config,
 )
-from geounet.train.data import DataSet, Sample, Source
-from geounet.train.fast import depthwise_in_float32
+from geounet.train.depthwise import depthwise_in_float32
 from geounet.train.fit import CHECKPOINT, Moment, fit, rate_at
-from geounet.train.flood import flooded
-from geounet.train.labels import IGNORE, LabelCodes
 from geounet.train.sampler import CropSampler
-from geounet.train.validate import score_samples
 
 NAMES = ("dark", "bright")
 NORMALISATION = Normalisation(mean=(127.0,) * 3, std=(128.0,) * 3)

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geounet.datasets.labels import IGNORE, LabelCodes
 from geounet.errors import TrainingError
-from geounet.train.labels import IGNORE, LabelCodes
 
 NAMES = ("building", "road", "bare", "tree", "low_vegetation", "water")
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from geounet.datasets.labels import LabelCodes
 from geounet.train.config import LossConfig, LossTerm
-from geounet.train.labels import LabelCodes
 from geounet.train.loss import SetLoss, dice, lovasz, weights_of_classes
 
 NAMES = ("a", "b", "c", "d")

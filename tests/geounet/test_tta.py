@@ -12,16 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geounet.bundle import ModelBundle
 from geounet.engines import TTA, EngineSpec, open_engine
 from geounet.engines.views import VIEWS, Views, turned, turned_back
 from geounet.errors import EngineError
-from geounet.normalise import Stretch
-from geounet.pipeline import Options, map_scene
-from geounet.scorer import Scorer
-from tiles.chips import Chip
+from geounet.mapping.pipeline import Options, map_scene
+from geounet.model.bundle import ModelBundle
+from geounet.model.scorer import Scorer
+from geounet.model.stretch import Stretch
+from tiles.chips.cut import Chip
+from tiles.chips.grid import ChipGrid
 from tiles.errors import OutputError
-from tiles.grid import ChipGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from geounet.jobs import Job, JobRequest, JobState
-from geounet.settings import ServiceSettings
-from geounet.store import Share, Store
-from geounet.worker import Worker
+from geounet.service.jobs import Job, JobRequest, JobState
+from geounet.service.processes.worker import Worker
+from geounet.service.settings import ServiceSettings
+from geounet.service.store import Share, Store
 
 STUB = '''
 import os, signal, sys, time
@@ -142,7 +142,9 @@ def test_a_bug_shows_no_inner_workings(store: Store) -> None:
 def test_what_a_mapping_process_prints_is_logged_with_its_job(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = submit(store), submit(store, do="bug")
     work(store)
-    said = [(r.getMessage(), r.__dict__["job"]) for r in caplog.records if r.name == "geounet.mapper"]
+    said = [
+        (r.getMessage(), r.__dict__["job"]) for r in caplog.records if r.name == "geounet.service.processes.map_child"
+    ]
     assert ("a library prints this", good.id) in said
     assert ("ZeroDivisionError", bad.id) in said
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiles.chips import cut
+from tiles.chips.cut import cut
+from tiles.chips.grid import ChipGrid, Window
 from tiles.errors import SceneError
-from tiles.grid import ChipGrid, Window
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiles.chips.grid import Axis, ChipGrid
 from tiles.errors import GridError
-from tiles.grid import Axis, ChipGrid
 
 
 @st.composite

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tiles.legend import NODATA
-from tiles.overviews import RawRaster, Rule, write_overviews
+from tiles.rasters.overviews import RawRaster, Rule, write_overviews
 
 Bytes = npt.NDArray[np.uint8]
 SIDES = st.integers(1, 23)
@@ -46,7 +46,7 @@ def test_each_overview_halves_the_one_before(
     tmp_path_factory: pytest.TempPathFactory, pixels: Bytes, rule: Rule, smallest: int, at_once: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tiles.overviews._BYTES_AT_ONCE", at_once)
+        patch.setattr("tiles.rasters.overviews._BYTES_AT_ONCE", at_once)
         made = overviews(tmp_path_factory.mktemp("raw"), pixels, rule, smallest)
     last = pixels
     for overview in made:

@@ -16,8 +16,8 @@ from rasterio.crs import CRS
 from tiles.errors import VectorError
 from tiles.georef import Georef
 from tiles.legend import NODATA, LandClass, Legend
-from tiles.measure import PixelMetric
-from tiles.polygons import PolygonBatch, default_generalisation, hilbert_index, polygonise
+from tiles.polygons.measure import PixelMetric
+from tiles.polygons.polygonise import PolygonBatch, default_generalisation, hilbert_index, polygonise
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tiles.generalise
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 from scipy.ndimage import label
 
-import tiles.generalise
-from tiles.generalise import merge_small_regions
 from tiles.georef import Georef
 from tiles.legend import NODATA
-from tiles.measure import PixelMetric
+from tiles.polygons.generalise import merge_small_regions
+from tiles.polygons.measure import PixelMetric
 
 Bytes = npt.NDArray[np.uint8]
 Regions = list[tuple[int, int, int]]
@@ -49,7 +49,7 @@ def boundaries(numbers: npt.NDArray[np.int64]) -> dict[int, dict[int, tuple[int,
 
 
 def by_rounds(classes: Bytes, small_below: int) -> Bytes:
-    """The rule of `tiles.generalise`, slowly: everything whose turn it is moves at once."""
+    """The rule of `tiles.polygons.generalise`, slowly: everything whose turn it is moves at once."""
     classes = classes.copy()
     while True:
         numbers, found = regions(classes)
@@ -104,7 +104,7 @@ def test_streaming_gives_what_rounds_over_the_whole_raster_give(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if tight:  # forget ids and go to disk at every step
-            patch.setattr(tiles.generalise, "_COMPACT_AT", 0)
+            patch.setattr(tiles.polygons.generalise, "_COMPACT_AT", 0)
         out = merged(classes, small_below, height, budget=0 if tight else 1 << 30)
     np.testing.assert_array_equal(out, by_rounds(classes, small_below))
 

@@ -13,11 +13,11 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiles.chips.grid import Window
 from tiles.errors import SceneError
-from tiles.grid import Window
-from tiles.layer import DatasetLayer
-from tiles.scene import open_scene
-from tiles.validity import Validity
+from tiles.scene.scene import open_scene
+from tiles.scene.validity import Validity
+from tiles.scene.window_reader import DatasetLayer
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")
@@ -174,7 +174,7 @@ def test_the_cache_always_holds_one_block_however_large() -> None:
 
 
 def test_blocks_too_large_for_comfort_are_told(geotiff: GeoTiff, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiles.scene._LARGE_BLOCK", 100_000)
+    monkeypatch.setattr("tiles.scene.scene._LARGE_BLOCK", 100_000)
     path = geotiff(noise(3, 200, 300), blockysize=200, compress="deflate", photometric="RGB")
     with open_scene(path, RGB) as scene:
         assert any(n.topic == "file" and "blocks of 300 x 200" in n.text for n in scene.notices)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiles.bands import canonical
+from tiles.chips.grid import Window
 from tiles.errors import BandError
-from tiles.grid import Window
-from tiles.scene import Scene, open_scene
+from tiles.scene.bands import canonical
+from tiles.scene.scene import Scene, open_scene
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

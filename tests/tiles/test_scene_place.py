@@ -9,9 +9,9 @@ import pytest
 from affine import Affine
 from rasterio.control import GroundControlPoint
 
+from tiles.chips.grid import Window
 from tiles.errors import SceneError
-from tiles.grid import Window
-from tiles.scene import open_scene
+from tiles.scene.scene import open_scene
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

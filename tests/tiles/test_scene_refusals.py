@@ -12,9 +12,9 @@ from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
 
+from tiles.chips.grid import Window
 from tiles.errors import BandError, SceneError
-from tiles.grid import Window
-from tiles.scene import open_scene
+from tiles.scene.scene import open_scene
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

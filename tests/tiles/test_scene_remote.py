@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiles.chips.grid import Window
 from tiles.errors import SceneError
-from tiles.grid import Window
-from tiles.scene import open_scene
-from tiles.source import gdal_environment, is_remote, local_path
+from tiles.scene.scene import open_scene
+from tiles.scene.source import gdal_environment, is_remote, local_path
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

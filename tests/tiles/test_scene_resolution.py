@@ -12,10 +12,10 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiles.grid import Window
-from tiles.layer import Pixels
-from tiles.reduce import ReducedLayer, Reduction
-from tiles.scene import open_scene
+from tiles.chips.grid import Window
+from tiles.scene.reduce import ReducedLayer, Reduction
+from tiles.scene.scene import open_scene
+from tiles.scene.window_reader import Pixels
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")
@@ -117,7 +117,7 @@ def test_a_window_is_a_part_of_the_whole(data: st.DataObject, factor: float) -> 
 
 
 def test_a_strip_is_read_in_parts_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiles.reduce._BATCH_BYTES", 3 * 20 * 400)
+    monkeypatch.setattr("tiles.scene.reduce._BATCH_BYTES", 3 * 20 * 400)
     base = Memory(noise(400, 400), np.ones((400, 400), dtype=bool))
     layer = ReducedLayer(base, Reduction((400, 400), (10.0, 10.0)))
     found = layer.read(Window(0, 0, 40, 40))

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tiles import fingerprint as fingerprint_module
-from tiles.grid import Window
-from tiles.layer import DatasetLayer
-from tiles.scene import open_scene
+from tiles.chips.grid import Window
+from tiles.scene import fingerprint as fingerprint_module
+from tiles.scene.scene import open_scene
+from tiles.scene.window_reader import DatasetLayer
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiles.blend import Strip
+from tiles.chips.blend import Strip
+from tiles.chips.spool import JOURNAL, Spool
 from tiles.errors import SpoolError
-from tiles.spool import JOURNAL, Spool
 
 
 def strip_of(top: int, height: int, width: int, planes: int = 0) -> Strip:

@@ -1,0 +1,1 @@
+"""Scores: how well a bundle does on labelled imagery."""

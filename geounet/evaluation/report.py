@@ -1,0 +1,282 @@
+"""Scores of a bundle through the tiler, the engine and the stitcher that users get; scores of maps made elsewhere."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from geounet.datasets.labels import LabelCodes
+from geounet.errors import TrainingError
+from geounet.evaluation.boundary import BoundaryScore
+from geounet.evaluation.corrected_area import AreaEstimate, corrected_areas
+from geounet.evaluation.metrics import Calibration, Confusion
+from geounet.model.bundle import ModelBundle
+from geounet.model.stretch import Stretch
+from tiles.chips.blend import blend
+from tiles.chips.cut import cut
+from tiles.chips.grid import ChipGrid, Window
+from tiles.legend import NODATA, Legend
+
+if TYPE_CHECKING:
+    from geounet.datasets.load import Sample
+    from geounet.engines import Engine
+
+Float32 = npt.NDArray[np.float32]
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is said of one data set. `before` is the calibration with a temperature of one."""
+
+    data: str
+    images: int
+    confusion: Confusion
+    boundary: BoundaryScore
+    calibration: Calibration | None
+    before: Calibration | None
+    areas: tuple[AreaEstimate, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON."""
+        c = self.confusion
+        by_class = {
+            name: {
+                "iou": c.iou.get(name),
+                "precision": c.precision.get(name),
+                "recall": c.recall.get(name),
+                "f1": c.f1.get(name),
+                "boundary_f1": self.boundary.f1.get(name),
+            }
+            for name in c.names
+        }
+        return {
+            "data": self.data,
+            "images": self.images,
+            "pixels": int(c.counts.sum()),
+            "miou": c.miou,
+            "accuracy": c.accuracy,
+            "frequency_weighted_iou": c.weighted_iou,
+            "boundary_f1": self.boundary.mean,
+            "boundary_tolerance_px": self.boundary.tolerance,
+            "calibration_error": self.calibration.error if self.calibration else None,
+            "calibration_error_before": self.before.error if self.before else None,
+            "classes": by_class,
+            "confusion": {"names": list(c.names), "truth_by_predicted": c.counts.tolist()},
+            "areas": [
+                {"name": a.name, "mapped": a.mapped, "corrected": a.corrected, "half_width_95": a.half_width}
+                for a in self.areas
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    values: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ImageScene:
+    """An image in memory, (bands, rows, columns), read as the tiler reads a scene."""
+
+    counts: npt.NDArray[Any]
+
+    def read(self, window: Window) -> _Pixels:
+        """The pixels of a window that lies inside the image."""
+        rows, cols = slice(window.top, window.bottom), slice(window.left, window.right)
+        part = self.counts[:, rows, cols]
+        return _Pixels(part, np.ones(part.shape[1:], dtype=bool))
+
+
+def chip_size_for(samples: Iterable["Sample"], usual: int) -> int:
+    """Chips for images of one source: no larger than the largest image asks for, as `predict` maps small scenes."""
+    largest = max(max(sample.codes.shape) for sample in samples)
+    return min(usual, -(-largest // 32) * 32)
+
+
+class Predictor:
+    """A bundle and its engine; `tta` is one of `geounet.engines.TTA`, `chip_size` the bundle's if not given."""
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        *,
+        engine: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        tta: str = "none",
+        chip_size: int | None = None,
+    ) -> None:
+        from geounet.engines import check_tta, open_engine, resolve
+
+        self.bundle = bundle
+        self.chip_size = chip_size or bundle.card.chip_size
+        self.overlap = min(bundle.card.overlap, self.chip_size // 2)
+        spec = resolve(engine, device, precision)
+        self.engine: Engine = open_engine(bundle, spec, self.chip_size, tta=check_tta(tta))
+
+    def probabilities(self, counts: npt.NDArray[np.uint8]) -> Float32:
+        """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255."""
+        total = self._stitched(counts)
+        return np.asarray(total / np.sum(total, axis=0, keepdims=True), dtype=np.float32)
+
+    def _stitched(self, counts: npt.NDArray[np.uint8]) -> Float32:
+        grid = ChipGrid((counts.shape[1], counts.shape[2]), self.chip_size, self.overlap)
+        chips = cut(ImageScene(np.ascontiguousarray(counts)), grid)
+        scores = self.engine.predict(chips, Stretch("none"))
+        blended = self.engine.fetch(blend(scores, grid, self.bundle.legend, probabilities=True))
+        strips = [s.probabilities for s in blended]
+        whole = np.concatenate([s for s in strips if s is not None], axis=1).astype(np.float32)
+        return np.asarray(np.maximum(whole, 0.25) / 100, dtype=np.float32)  # one byte a percent: nothing is impossible
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How label codes and classes become scored classes: either-or labels join theirs."""
+
+    names: tuple[str, ...]
+    of_class: Index
+    of_code: Index
+
+    @classmethod
+    def of(cls, codes: LabelCodes, present: Iterable[int]) -> "Grouping":
+        """From the codes that occur."""
+        groups = codes.scored_groups(sorted(present))
+        of_class = np.zeros(len(codes.names), dtype=np.int64)
+        for index, (_, members) in enumerate(groups):
+            of_class[list(members)] = index
+        of_code = np.full(len(codes.sets), -1, dtype=np.int64)
+        for code, members_of in enumerate(codes.sets):
+            found = {int(of_class[i]) for i in members_of}
+            of_code[code] = found.pop() if len(found) == 1 else -1
+        return cls(tuple(n for n, _ in groups), of_class, of_code)
+
+    def joined(self, probabilities: Float32) -> Float32:
+        """Probabilities (classes, ...) summed to (scored classes, ...)."""
+        out = np.zeros((len(self.names), *probabilities.shape[1:]), dtype=np.float32)
+        for index, group in enumerate(self.of_class.tolist()):
+            out[group] += probabilities[index]
+        return out
+
+
+def evaluate_samples(predictor: Predictor, samples: "Iterable[Sample]", codes: LabelCodes, data: str) -> Report:
+    """Score labelled images, each as one scene. The bundle's legend must hold the classes of `codes` in its order.
+
+    Raises TrainingError where the legends differ or no image is labelled.
+    """
+    samples = list(samples)
+    if predictor.bundle.legend.names != codes.names:
+        raise TrainingError(
+            f"the bundle's classes ({', '.join(predictor.bundle.legend.names)}) are not those of the data "
+            f"({', '.join(codes.names)}): give a configuration with the bundle's legend"
+        )
+    present = {int(c) for s in samples for c in np.unique(s.codes.numpy())}
+    grouping = Grouping.of(codes, present)
+    if not any(grouping.of_code[c] >= 0 for c in present):
+        raise TrainingError(f"{data}: no pixel has a label that can be scored")
+    confusion, boundary = Confusion(grouping.names), BoundaryScore(grouping.names)
+    after, before = Calibration(), Calibration()
+    temperature = predictor.bundle.card.temperature
+    for sample in samples:
+        p = predictor.probabilities(sample.image.numpy())
+        truth = grouping.of_code[sample.codes.numpy()]
+        _count(truth, grouping.joined(p), confusion, after, boundary)
+        sharper = p**temperature  # softmax(z/T)^T is softmax(z), but for its scale
+        _calibrate(truth, grouping.joined(sharper / sharper.sum(axis=0)), before)
+    areas = corrected_areas(confusion.names, confusion.counts)
+    return Report(data, len(samples), confusion, boundary, after, before, areas)
+
+
+def _count(truth: Index, p: Float32, confusion: Confusion, calibration: Calibration, boundary: BoundaryScore) -> None:
+    predicted, known = p.argmax(axis=0), truth >= 0
+    confusion.add(truth[known], predicted[known])
+    boundary.add(truth, predicted)
+    _calibrate(truth, p, calibration)
+
+
+def _calibrate(truth: Index, p: Float32, calibration: Calibration) -> None:
+    known = truth >= 0
+    calibration.add(np.clip(p.max(axis=0)[known], 0, 1), p.argmax(axis=0)[known] == truth[known])
+
+
+def evaluate_raster(raster: Path, labels: Path, legend: Legend, classes: dict[int, int] | None = None) -> Report:
+    """Score a class raster against a label raster on the same grid, both in the values of `legend`.
+
+    `classes` renames label values to legend values. Nodata and values outside the legend are not scored where the
+    labels have them, and count as wrong where only the map has them. Raises TrainingError where the grids differ or
+    nothing can be scored.
+    """
+    made, truth_values = _same_grid(raster, labels)
+    if classes:
+        table = np.full(256, NODATA, dtype=np.uint8)
+        for old, new in classes.items():
+            table[old] = new
+        truth_values = table[truth_values]
+    index = np.full(256, -1, dtype=np.int64)
+    for channel, value in enumerate(legend.values.tolist()):
+        index[value] = channel
+    names = (*legend.names, "unmapped")
+    truth, predicted = index[truth_values], index[made]
+    predicted[predicted < 0] = len(legend)
+    known = truth >= 0
+    if not known.any():
+        raise TrainingError(f"{labels}: no pixel has a value of the legend: {legend.values.tolist()}")
+    if not (predicted[known] == len(legend)).any():
+        names = legend.names
+    confusion, boundary = Confusion(names), BoundaryScore(legend.names)
+    confusion.add(truth[known], predicted[known])
+    boundary.add(truth, predicted)
+    areas = corrected_areas(confusion.names, confusion.counts)
+    return Report(f"{raster.name} against {labels.name}", 1, confusion, boundary, None, None, areas)
+
+
+def _same_grid(raster: Path, labels: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    found = []
+    for path in (raster, labels):
+        try:
+            with rasterio.open(path, driver="GTiff") as file:
+                found.append((file.read(1), file.crs, file.transform, file.shape))
+        except RasterioError as error:
+            raise TrainingError(f"{path} cannot be read as a GeoTIFF: {error}") from error
+    (a, crs_a, transform_a, shape_a), (b, crs_b, transform_b, shape_b) = found
+    if shape_a != shape_b or crs_a != crs_b or not transform_a.almost_equals(transform_b, 1e-6):
+        raise TrainingError(f"{raster} and {labels} are not on the same grid: warp one onto the other's first")
+    for path, values in ((raster, a), (labels, b)):
+        if values.dtype != np.uint8:
+            raise TrainingError(f"{path} holds {values.dtype} values: class rasters are uint8")
+    return a, b
+
+
+def text_of(reports: Iterable[Report]) -> Iterator[str]:
+    """The reports as Markdown, which reads as plain text too."""
+    for report in reports:
+        c = report.confusion
+        yield f"## {report.data}"
+        yield ""
+        yield (
+            f"{report.images} images, {c.counts.sum() / 1e6:.2f} Mpx: mean IoU {c.miou:.3f}, "
+            f"accuracy {c.accuracy:.3f}, frequency-weighted IoU {c.weighted_iou:.3f}, "
+            f"boundary F {report.boundary.mean:.3f} ({report.boundary.tolerance} px)."
+        )
+        if report.calibration and report.before:
+            yield ""
+            yield (
+                f"Expected calibration error {report.calibration.error:.3f}, "
+                f"{report.before.error:.3f} before the temperature."
+            )
+        yield ""
+        yield "| class | IoU | precision | recall | F1 | boundary F | area mapped | corrected (95 %) |"
+        yield "|---|---|---|---|---|---|---|---|"
+        for name, area in zip(c.names, report.areas, strict=True):
+            cells = [d.get(name) for d in (c.iou, c.precision, c.recall, c.f1, report.boundary.f1)]
+            numbers = " | ".join("" if v is None else f"{v:.3f}" for v in cells)
+            cell = name.replace("|", "\\|")
+            yield (f"| {cell} | {numbers} | {area.mapped:.2%} | {area.corrected:.2%} ± {area.half_width:.2%} |")
+        yield ""

@@ -1,0 +1,275 @@
+"""Does this scene fit this model? A short table of checks, before anything expensive starts.
+
+Each line is `ok`, `adjusted` (how), a `warning` (look at it), or `refused` (why, and what to do).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from geounet.errors import BundleError, MismatchError
+from geounet.mapping.value_checks import Finding, check_values
+from geounet.model.bundle import ModelBundle, shipped_bundles
+from geounet.model.stretch import Stretch, fit_stretch
+from tiles.errors import BandError, VectorError
+from tiles.scene.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene, Source, open_scene
+from tiles.vectors.wgs84 import ToWgs84
+
+if TYPE_CHECKING:
+    from tiles.scene.notice import Notice
+
+Status = Literal["ok", "adjusted", "warning", "refused"]
+_SQUARENESS = 1.5
+_FORCEABLE = ("resolution",)
+
+
+class Choices(Protocol):
+    """The part of `geounet.mapping.pipeline.Options` that a pre-flight looks at."""
+
+    @property
+    def bands(self) -> Mapping[str, int] | None: ...
+    @property
+    def assume_crs(self) -> str | None: ...
+    @property
+    def stretch(self) -> str | None: ...
+    @property
+    def formats(self) -> Sequence[str]: ...
+    @property
+    def force(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was looked at, how it stands, and, unless it is well, what to do."""
+
+    topic: str
+    status: Status
+    text: str
+    remedy: str = ""
+
+    def as_record(self) -> dict[str, str]:
+        """For `summary.json`."""
+        return {"topic": self.topic, "status": self.status, "text": self.text, "remedy": self.remedy}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a map will cost: seconds, bytes of memory, bytes of disk; None where nobody knows."""
+
+    seconds: float | None = None
+    memory_bytes: float | None = None
+    disk_bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """All checks of one scene for one model, and the stretch that they led to."""
+
+    rows: tuple[Check, ...]
+    stretch: Stretch
+
+    @property
+    def refused(self) -> tuple[Check, ...]:
+        """The lines that stop the work."""
+        return tuple(row for row in self.rows if row.status == "refused")
+
+    @property
+    def clean(self) -> bool:
+        """No warning and no refusal."""
+        return all(row.status in ("ok", "adjusted") for row in self.rows)
+
+    def as_record(self) -> list[dict[str, str]]:
+        """For `summary.json`: the lines in order."""
+        return [row.as_record() for row in self.rows]
+
+
+def preflight(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estimate | None = None) -> Preflight:
+    """All checks. Raises MismatchError where one refuses, unless `options.force`: then it is a warning.
+
+    Raises SceneError where `options.stretch` is not understood or the file is damaged where the sample reads it.
+    """
+    checked = examine(scene, bundle, options, estimate)
+    stopping = [row for row in checked.refused if not (options.force and row.topic in _FORCEABLE)]
+    if stopping:
+        raise MismatchError(f"{scene.path}: {stopping[0].text}; {stopping[0].remedy}")
+    rows = (
+        replace(r, status="warning", text=f"{r.text} (forced)") if r.status == "refused" else r for r in checked.rows
+    )
+    return replace(checked, rows=tuple(rows))
+
+
+def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estimate | None = None) -> Preflight:
+    """All checks, refusals among the lines."""
+    sample = scene.survey
+    quantiles = bundle.card.quantiles
+    stretch = fit_stretch(sample.values, scene.dtype, quantiles, options.stretch)
+    rows = [
+        *_told(scene.notices, "file", ""),
+        *_told(scene.notices, "bands", "no band was asked for"),
+        *_about_place(scene, bundle),
+        *_told(scene.notices, "validity", ""),
+        *_told(scene.notices, "values", ""),
+        *(_from_finding(f) for f in check_values(sample.values, scene.dtype, scene.bands, stretch, quantiles)),
+        *_formats(scene, options.formats),
+        _size(scene),
+        *_cost(estimate),
+    ]
+    return Preflight(tuple(rows), stretch)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `geounet info` shows: facts about the file (None where it cannot be placed) and the checks."""
+
+    path: str
+    source: Source
+    rows: tuple[Check, ...]
+    stretch: Stretch | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a map would be refused."""
+        return any(row.status == "refused" for row in self.rows)
+
+    def as_record(self) -> dict[str, Any]:
+        """For `--json`."""
+        facts = asdict(self.source)
+        facts["bands"] = [asdict(band) for band in self.source.bands]
+        return {
+            "scene": self.path,
+            "file": facts,
+            "fits": not self.refused,
+            "checks": [row.as_record() for row in self.rows],
+            "stretch": self.stretch.as_record() if self.stretch else None,
+        }
+
+
+def inspect_scene(
+    path: str | Path,
+    bundle: ModelBundle,
+    options: Choices,
+    estimate: Callable[[Scene], Estimate | None] = lambda _: None,
+) -> Inspection:
+    """Everything the tool sees in a file, and whether the model can use it; bands that do not match are a line.
+
+    `estimate` tells what a map of the scene would cost, where that can be known. Raises SceneError where the file
+    cannot be used at all.
+    """
+    chosen: dict[str, Any] = {"assume_crs": options.assume_crs, "gsd_range": bundle.card.gsd_m, "force": options.force}
+    try:
+        with open_scene(path, bundle.bands, bands=options.bands, **chosen) as scene:
+            checked = examine(scene, bundle, options, estimate(scene))
+            return Inspection(scene.path, scene.source, checked.rows, checked.stretch)
+    except BandError as error:
+        text, _, remedy = str(error).removeprefix(f"{path}: ").rpartition(". ")
+        refused = Check("bands", "refused", text or remedy, remedy if text else "")
+    with open_scene(path, (), **chosen) as scene:
+        return Inspection(scene.path, scene.source, (refused, *_about_place(scene, bundle), _size(scene)))
+
+
+def _about_place(scene: Scene, bundle: ModelBundle) -> list[Check]:
+    where = _told(scene.notices, "position", f"{scene.source.crs}, on the scene's own grid")
+    return [*where, _resolution(scene, bundle), *_shape(scene), _valid(scene)]
+
+
+def _told(notices: "Sequence[Notice]", topic: str, otherwise: str) -> list[Check]:
+    found = [Check(topic, notice.level, notice.text) for notice in notices if notice.topic == topic]
+    return found or ([Check(topic, "ok", otherwise)] if otherwise else [])
+
+
+def _from_finding(finding: Finding) -> Check:
+    return Check(finding.topic, finding.status, finding.text, finding.remedy)
+
+
+def _resolution(scene: Scene, bundle: ModelBundle) -> Check:
+    finest, coarsest = bundle.card.gsd_m
+    gsd, model = scene.source.gsd, f"{bundle.name} knows {finest:g}-{coarsest:g} m"
+    if gsd > coarsest * MOST_UPSAMPLING * GSD_TOLERANCE:
+        text = f"{_metres(gsd)} a pixel, {model}: too coarse to see what the model looks for"
+        return Check("resolution", "refused", text, f"{_fitting_model(gsd)}, or go on with --force")
+    told = next((n for n in scene.notices if n.topic == "resolution"), None)
+    if told is not None:
+        remedy = "a model trained at this resolution would see more" if told.level == "warning" else ""
+        return Check("resolution", told.level, f"{told.text} ({model})", remedy)
+    return Check("resolution", "ok", f"{_metres(gsd)} a pixel, {model}")
+
+
+def _fitting_model(gsd: float) -> str:
+    """What to do about a scene that is too coarse: the installed model that reaches it, if there is one."""
+    fitting = []
+    for name in shipped_bundles():
+        try:
+            finest, coarsest = ModelBundle.load(name).card.gsd_m
+        except BundleError:
+            continue
+        if finest <= gsd * GSD_TOLERANCE and gsd <= coarsest * GSD_TOLERANCE:
+            fitting.append(name)
+    if fitting:
+        return f"use --model {fitting[0]}"
+    return "no installed model reaches that far; take a finer scene or train a model for this one"
+
+
+def _shape(scene: Scene) -> list[Check]:
+    down, across = scene.georef.metres_per_pixel()
+    if max(down, across) < _SQUARENESS * min(down, across):
+        return []
+    text = f"pixels are {_metres(across)} wide and {_metres(down)} high on the ground: shapes look squeezed"
+    return [Check("resolution", "warning", text, "warp the scene to a projected CRS, such as its UTM zone")]
+
+
+def _valid(scene: Scene) -> Check:
+    share = scene.survey.valid_share
+    told = scene.source.validity
+    if scene.survey.values.shape[1] == 0:
+        return Check("valid pixels", "warning", f"none was found ({told}): the map will be empty", "check the file")
+    whole = "all" if share == 1.0 else f"about {min(share, 0.999):.1%}"
+    return Check("valid pixels", "ok", f"{whole} of those sampled ({told})")
+
+
+def _formats(scene: Scene, formats: Sequence[str]) -> list[Check]:
+    """What the polygon files cannot hold, found now and not when they are written."""
+    if not {"geojson", "geojsonl"} & set(formats):
+        return []
+    try:
+        ToWgs84(scene.georef)
+    except VectorError as error:
+        text, _, remedy = str(error).partition("; ")
+        return [Check("polygons", "refused", text, f"{remedy} with --formats" if remedy else "choose other --formats")]
+    return []
+
+
+def _size(scene: Scene) -> Check:
+    rows, cols = scene.georef.shape
+    y, x = np.meshgrid((np.arange(16) + 0.5) / 16 * rows, (np.arange(16) + 0.5) / 16 * cols)
+    area = float(np.nanmean(scene.georef.pixel_area_m2(x.ravel(), y.ravel()))) * rows * cols / 1e6
+    return Check("size", "ok", f"{cols:,} x {rows:,} pixels, {rows * cols / 1e6:,.1f} Mpx, about {_area(area)}")
+
+
+def _area(km2: float) -> str:
+    return f"{km2:,.0f} km²" if km2 >= 100 else f"{km2:.3g} km²"
+
+
+def _cost(estimate: Estimate | None) -> list[Check]:
+    if estimate is None:
+        return []
+    parts = []
+    if estimate.seconds is not None:
+        parts.append(_duration(estimate.seconds))
+    if estimate.memory_bytes is not None:
+        parts.append(f"{estimate.memory_bytes / 1e9:.1f} GB of memory")
+    if estimate.disk_bytes is not None:
+        parts.append(f"{estimate.disk_bytes / 1e9:.2g} GB of disk")
+    return [Check("cost", "ok", "about " + ", ".join(parts))] if parts else []
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _metres(value: float) -> str:
+    return f"{value:,.0f} m" if value >= 100 else f"{value:.3g} m"

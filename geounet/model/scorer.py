@@ -1,0 +1,49 @@
+"""The network with everything around it that belongs in its graph: counts in, probabilities out."""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from geounet.model.architectures import build_network
+
+if TYPE_CHECKING:
+    from geounet.model.bundle import ModelBundle
+
+_MULTIPLE = 32
+"""Five halvings: the encoder wants sides that are multiples of this."""
+
+
+class Scorer(nn.Module):
+    """Counts on 0-255, float32 (n, bands, chip, chip), to probabilities, float32 (n, classes, chip, chip).
+
+    Normalises, enlarges by `upsample` for a network trained on finer imagery, runs the network, divides the logits
+    by the calibration temperature, and averages the probabilities back to the chip's own grid.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, bundle: "ModelBundle", chip_size: int, upsample: float = 1.0) -> None:
+        super().__init__()
+        self.network = build_network(bundle)
+        self.temperature = bundle.card.temperature
+        self.chip_size = chip_size
+        self.inner_size = _MULTIPLE * math.ceil(chip_size * upsample / _MULTIPLE - 1e-6)
+        self.register_buffer("mean", torch.tensor(bundle.card.normalisation.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(bundle.card.normalisation.std).view(1, -1, 1, 1))
+
+    def forward(self, counts: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        x = (counts - self.mean) / self.std
+        if self.inner_size != self.chip_size:
+            x = F.interpolate(x, size=(self.inner_size, self.inner_size), mode="bilinear", align_corners=False)
+        logits = self.network(x).float() / self.temperature
+        probabilities = torch.softmax(logits, dim=1)
+        if self.inner_size != self.chip_size:
+            probabilities = F.interpolate(
+                probabilities, size=(self.chip_size, self.chip_size), mode="bilinear", align_corners=False
+            )
+        return probabilities

@@ -1,0 +1,1 @@
+"""What a map folder holds, and how it is written."""

@@ -1,0 +1,1 @@
+"""The service's processes: the worker, and the fenced children that open what strangers sent."""

@@ -1,0 +1,204 @@
+"""The process that reads rasters for the API: `python -m geounet.service.processes.raster_child`, one JSON request a line.
+
+Web-map tiles and points of maps and of the scenes below them. A scene is a stranger's file: it is opened with the
+GTiff driver only, in a fenced process, and a crash in here costs one answer. Answers are a JSON line with the length
+of the bytes that follow it.
+"""
+
+import json
+import math
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import IO, Any
+
+import numpy as np
+
+from geounet.service.processes.sandbox import die_with_parent, fence
+
+TILE_PIXELS = 256
+_MOST_PIXELS = 64_000_000
+_OPEN = 8
+
+
+class Rasters:
+    """Open datasets, the most recently used ones."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, Any] = OrderedDict()
+
+    def get(self, path: str) -> Any:
+        """A rasterio dataset."""
+        from tiles.scene.source import open_dataset
+
+        if path in self._open:
+            self._open.move_to_end(path)
+            return self._open[path]
+        dataset = open_dataset(path)
+        self._open[path] = dataset
+        while len(self._open) > _OPEN:
+            self._open.popitem(last=False)[1].close()
+        return dataset
+
+
+class Missing(Exception):  # noqa: N818 - not an error: the answer is "nothing there"
+    """There is nothing to show at this place."""
+
+
+def answer(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any], bytes]:
+    """Answer one request: (JSON part, bytes). `want` is tile, point or zooms. Raises Missing."""
+    want = request["want"]
+    if want == "tile":
+        return {}, _tile(request, rasters)
+    if want == "point":
+        return _point(request, rasters), b""
+    return _zooms(rasters.get(request["path"])), b""
+
+
+def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
+    from rio_tiler.errors import TileOutsideBounds
+    from rio_tiler.io import Reader
+
+    dataset = rasters.get(request["path"])
+    place = (request["x"], request["y"], request["z"])
+    layer = request["layer"]
+    try:
+        with Reader(None, dataset=dataset) as reader:
+            if not dataset.overviews(1) and _pixels_under(reader, place) > _MOST_PIXELS:
+                raise Missing("the raster has no overviews and the tile covers too much of it: zoom in")
+            if layer != "scene":
+                image = reader.tile(*place, tilesize=TILE_PIXELS, indexes=1, resampling_method="nearest")
+            else:
+                image = reader.tile(*place, tilesize=TILE_PIXELS, indexes=_shown(dataset, request.get("bands")))
+                image.rescale(_stretch(dataset, _shown(dataset, request.get("bands"))))
+    except TileOutsideBounds as error:
+        raise Missing("the map has no pixels in this tile") from error
+    if layer == "scene":
+        return bytes(image.render(img_format="PNG"))
+    table = dataset.colormap(1) if layer == "classes" else _ramp()
+    return bytes(image.render(img_format="PNG", colormap=table))
+
+
+def _pixels_under(reader: Any, place: tuple[int, int, int]) -> float:
+    """Pixels of the raster that a tile covers, about: both sizes in Web Mercator."""
+    west, south, east, north = reader.get_geographic_bounds("EPSG:4326")
+    dataset = reader.dataset
+    degrees = max((east - west) * (north - south), 1e-12)
+    tile = (360 / 2 ** place[2]) ** 2
+    return float(dataset.width * dataset.height * min(1.0, tile / degrees))
+
+
+def _ramp() -> dict[int, tuple[int, int, int, int]]:
+    """0-100 % from dark violet to yellow, for the confidence."""
+    low, high = np.array([68, 1, 84]), np.array([253, 231, 37])
+    mixed = ((low + (high - low) * v / 100).astype(int).tolist() for v in range(101))
+    return {v: (red, green, blue, 255) for v, (red, green, blue) in enumerate(mixed)}
+
+
+def _shown(dataset: Any, bands: Mapping[str, int] | None) -> tuple[int, ...]:
+    """Numbers of the bands to show as red, green and blue, or one as grey."""
+    if bands and {"red", "green", "blue"} <= set(bands):
+        return tuple(bands[name] for name in ("red", "green", "blue"))
+    named = {(d or "").lower(): n for n, d in zip(dataset.indexes, dataset.descriptions, strict=True)}
+    if {"red", "green", "blue"} <= set(named):
+        return tuple(named[name] for name in ("red", "green", "blue"))
+    return (1, 2, 3) if dataset.count >= 3 else (1,)
+
+
+_stretches: dict[tuple[str, tuple[int, ...]], tuple[tuple[float, float], ...]] = {}
+
+
+def _stretch(dataset: Any, indexes: tuple[int, ...]) -> tuple[tuple[float, float], ...]:
+    """(dark, bright) of each band: 2 % and 98 % of the valid pixels in a sample; bytes are shown as they are."""
+    if dataset.dtypes[0] == "uint8":
+        return tuple((0.0, 255.0) for _ in indexes)
+    key = (dataset.name, indexes)
+    if key not in _stretches:
+        _stretches[key] = tuple(_sampled(dataset, index) for index in indexes)
+        if len(_stretches) > 64:
+            _stretches.pop(next(iter(_stretches)))
+    return _stretches[key]
+
+
+def _sampled(dataset: Any, index: int) -> tuple[float, float]:
+    from rasterio.windows import Window
+
+    if dataset.overviews(index):
+        values = dataset.read(index, out_shape=(512, 512), masked=True)
+    else:
+        half = 512
+        left, top = max(dataset.width // 2 - half, 0), max(dataset.height // 2 - half, 0)
+        window = Window(left, top, min(2 * half, dataset.width), min(2 * half, dataset.height))
+        values = dataset.read(index, window=window, masked=True)
+    found = values.compressed().astype(np.float64)
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return 0.0, 1.0
+    dark, bright = np.percentile(found, [2, 98])
+    return float(dark), float(max(bright, dark + 1e-6))
+
+
+def _point(request: Mapping[str, Any], rasters: Rasters) -> dict[str, Any]:
+    """Values of the rasters in `paths` at a longitude and latitude, None outside or where there is nodata."""
+    from pyproj import Transformer
+
+    found: dict[str, Any] = {}
+    for name, path in request["paths"].items():
+        dataset = rasters.get(path)
+        to_map = Transformer.from_crs("OGC:CRS84", dataset.crs.to_wkt(), always_xy=True)
+        x, y = to_map.transform(request["lon"], request["lat"])
+        found[name] = None
+        if not (math.isfinite(x) and math.isfinite(y)):
+            continue
+        column, row = ~dataset.transform * (x, y)
+        if 0 <= column < dataset.width and 0 <= row < dataset.height:
+            window = ((int(row), int(row) + 1), (int(column), int(column) + 1))
+            value = int(dataset.read(1, window=window)[0, 0])
+            found[name] = None if value == dataset.nodata else value
+    return found
+
+
+def _zooms(dataset: Any) -> dict[str, Any]:
+    """Bounds in degrees and the zooms between which tiles make sense."""
+    from rio_tiler.io import Reader
+
+    if dataset.crs is None:
+        raise Missing("the scene has no CRS of its own grid")
+    with Reader(None, dataset=dataset) as reader:
+        bounds = [round(v, 7) for v in reader.get_geographic_bounds("EPSG:4326")]
+        return {"bounds": bounds, "minzoom": int(reader.minzoom), "maxzoom": min(int(reader.maxzoom), 24)}
+
+
+def serve(requests: IO[str], answers: IO[bytes]) -> None:
+    """Answer requests until there are no more."""
+    import rasterio
+
+    from tiles.errors import TilesError
+
+    rasters = Rasters()
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO", GDAL_CACHEMAX=64_000_000):
+        for line in requests:
+            body = b""
+            try:
+                told, body = answer(json.loads(line), rasters)
+            except Missing as error:
+                told = {"missing": str(error)}
+            except (TilesError, rasterio.errors.RasterioError, MemoryError, ValueError, RuntimeError) as error:
+                told = {"error": type(error).__name__, "detail": str(error)}
+            answers.write(json.dumps({**told, "bytes": len(body)}).encode() + b"\n" + body)
+            answers.flush()
+
+
+def main() -> None:
+    """Serve the process that started this one."""
+    import warnings
+
+    die_with_parent()
+    warnings.simplefilter("ignore")  # a scene without overviews is no news here
+    limits = json.loads(sys.stdin.readline())
+    fence(memory=limits["memory"], file_bytes=0)
+    serve(sys.stdin, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()

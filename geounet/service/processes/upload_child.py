@@ -1,0 +1,168 @@
+"""The process that opens an upload for the first time: `python -m geounet.service.processes.upload_child`, one request on standard input.
+
+It fences itself before GDAL is loaded and opens the file with the GTiff driver only.
+`geounet.service.processes.upload_check` starts it, and outlives whatever happens in here.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from geounet.service.processes.sandbox import die_with_parent, fence
+
+if TYPE_CHECKING:
+    from tiles.scene.scene import Scene
+
+
+def inspect(path: str, name: str, fit: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the file is (`facts`), and whether a model can use it as asked (`fit`); see `geounet.service.processes.upload_check`."""
+    from tiles.errors import TilesError
+
+    try:
+        facts = _facts(path)
+    except TilesError as error:
+        return {"refused": _told(error, path, name)}
+    if fit is None:
+        return {"facts": facts}
+    return {"facts": facts, "fit": _fit(path, name, fit)}
+
+
+def _facts(path: str) -> dict[str, Any]:
+    import rasterio
+
+    from tiles.errors import SceneError
+    from tiles.scene.source import gdal_environment, open_dataset
+
+    with gdal_environment(path), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_dataset(path) as dataset:
+        t = dataset.transform
+        terms = (t.a, t.b, t.c, t.d, t.e, t.f)
+        if not all(math.isfinite(v) for v in terms) or t.a * t.e == t.b * t.d:
+            raise SceneError(
+                f"{path} has a transform that leads nowhere ({', '.join(f'{v:g}' for v in terms)}): georeference it "
+                "again"
+            )
+        gcps, _ = dataset.gcps
+        placed = dataset.crs is not None or gcps
+        if t.is_identity and placed and len(gcps) < 3 and dataset.rpcs is None:
+            raise SceneError(f"{path} names a CRS but no grid in it (no transform, or one of zeros): georeference it")
+        return {
+            "columns": dataset.width,
+            "rows": dataset.height,
+            "dtype": dataset.dtypes[0],
+            "bands": [
+                {
+                    "number": n,
+                    "description": dataset.descriptions[n - 1],
+                    "color": dataset.colorinterp[n - 1].name,
+                    "nodata": _finite(dataset.nodatavals[n - 1]),
+                }
+                for n in dataset.indexes
+            ],
+            "crs": dataset.crs.to_string() if dataset.crs else None,
+            "transform": list(terms),
+            "ground_control_points": len(gcps),
+            "bounds": _bounds(dataset),
+            "gsd_m": _gsd(dataset),
+            "block": list(dataset.block_shapes[0]),
+            "compression": dataset.compression.value.lower() if dataset.compression else "none",
+            "overviews": dataset.overviews(1),
+        }
+
+
+def _finite(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _bounds(dataset: Any) -> list[float] | None:
+    """[west, south, east, north] in degrees, None without a CRS."""
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform_bounds
+
+    if dataset.crs is None:
+        return None
+    try:
+        bounds = transform_bounds(dataset.crs, "OGC:CRS84", *dataset.bounds)
+    except (RasterioError, ValueError):
+        return None
+    return [round(v, 7) for v in bounds] if all(math.isfinite(v) for v in bounds) else None
+
+
+def _gsd(dataset: Any) -> float | None:
+    from pyproj.exceptions import ProjError
+
+    from tiles.georef import Georef
+
+    if dataset.crs is None:
+        return None
+    try:
+        gsd = Georef(dataset.crs, dataset.transform, (dataset.height, dataset.width)).gsd
+    except (ProjError, ValueError):
+        return None
+    return round(gsd, 6) if math.isfinite(gsd) else None
+
+
+def _fit(path: str, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The pre-flight that `geounet info` shows, refusals among its lines; a sample of the pixels is read for it."""
+    from geounet.mapping.preflight import inspect_scene
+    from geounet.model.bundle import ModelBundle
+    from tiles.errors import TilesError
+
+    options: Any = SimpleNamespace(**wanted["options"])
+    grid: dict[str, int] = {}
+
+    def note_grid(scene: "Scene") -> None:
+        grid.update(rows=scene.georef.shape[0], columns=scene.georef.shape[1])
+
+    try:
+        found = inspect_scene(path, ModelBundle.load(wanted["bundle"]), options, note_grid)
+    except TilesError as error:
+        return {"fits": False, "field": "scene", "why": _told(error, path, name), "checks": []}
+    checks = [{key: _plain(text, path, name) for key, text in row.as_record().items()} for row in found.rows]
+    forced = ("resolution",) if options.force else ()
+    stopping = [c for c in checks if c["status"] == "refused" and c["topic"] not in forced]
+    told: dict[str, Any] = {
+        "fits": not stopping,
+        "map": grid or None,
+        "validity": found.source.validity,
+        "stretch": found.stretch.as_record() if found.stretch else None,
+        "checks": checks,
+        "suited_models": _suited(found.source.gsd, wanted["reach"]),
+    }
+    if stopping:
+        why = f"{name}: " + "; ".join(text for text in (stopping[0]["text"], stopping[0]["remedy"]) if text)
+        told |= {"field": "options.bands" if stopping[0]["topic"] == "bands" else "scene", "why": why}
+    return told
+
+
+def _suited(gsd: float, reach: Mapping[str, Sequence[float]]) -> list[str]:
+    """Names of the models whose resolutions (finest and coarsest, in metres) the scene's lies in or is finer than."""
+    from tiles.scene.scene import GSD_TOLERANCE
+
+    return [name for name, (_, coarsest) in reach.items() if gsd <= coarsest * GSD_TOLERANCE]
+
+
+def _told(error: Exception, path: str, name: str) -> str:
+    """The error for the client: its own file name in place of ours, the HTTP options in place of the command's."""
+    return _plain(str(error), path, name)
+
+
+def _plain(text: str, path: str, name: str) -> str:
+    for flag, option in (("--assume-crs", "assume_crs"), ("--bands", "bands"), ("--force", "force")):
+        text = text.replace(flag, f"the option {option}")
+    return text.replace(path, name)
+
+
+def main() -> None:
+    """Read one request, answer it, leave."""
+    die_with_parent()
+    request = json.loads(sys.stdin.readline())
+    fence(memory=request["memory"], cpu_seconds=request["seconds"], file_bytes=0)
+    answer = inspect(request["path"], request["name"], request["fit"])
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

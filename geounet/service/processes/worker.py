@@ -1,0 +1,283 @@
+"""A worker: takes jobs from the queue, has each made in a process of its own, keeps the lease meanwhile."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from geounet.errors import GeounetError
+from geounet.service.catalog import Catalog
+from geounet.service.errors import LostLeaseError
+from geounet.service.jobs import Job, JobProgress, process_alive, worker_name
+from geounet.service.processes.sandbox import GDAL_SETTINGS
+from geounet.service.settings import ServiceSettings
+from geounet.service.store import Store
+
+log = logging.getLogger("geounet.service.processes.worker")
+mapper_log = logging.getLogger("geounet.service.processes.map_child")
+
+MAPPER = "geounet.service.processes.map_child:MapMaker"
+IDLE_SECONDS = 0.2
+TIDY_SECONDS = 600.0
+JOBS_A_PROCESS = 50
+
+
+class Worker:
+    """One job at a time. Several workers may share a data folder; on one GPU they take turns."""
+
+    def __init__(self, settings: ServiceSettings, mapper: str = MAPPER) -> None:
+        self.settings = settings
+        self.store = Store(settings)
+        self.catalog = Catalog(settings.bundles)
+        self.name = worker_name()
+        self._mapper = mapper
+        self._child: Child | None = None
+        self._stopping = False
+        self._tidied = float("-inf")
+
+    def stop(self, *_: object) -> None:
+        """Give the job in hand back and leave; safe in a signal handler."""
+        self._stopping = True
+
+    def run(self, once: bool = False) -> None:
+        """Work until `stop`; with `once`, until the queue is empty."""
+        log.info("worker started", extra={"data": str(self.store.root)})
+        try:
+            while not self._stopping:
+                self._tidy()
+                with self._turn() as mine:
+                    job = self.store.queue.claim(self.name, self.settings.lease_seconds) if mine else None
+                    if job is not None:
+                        self._take(job)
+                        continue
+                if once:
+                    return
+                self._ready_child()  # so that the next job does not wait for imports
+                time.sleep(IDLE_SECONDS)
+        finally:
+            self._kill_child()
+
+    def _take(self, job: Job) -> None:
+        log.info("job taken", extra={"job": job.id, "attempt": job.attempts})
+        try:
+            self._end_predecessor(job)
+            self._make(job)
+        except LostLeaseError:
+            self._kill_child()
+            log.warning("lease lost", extra={"job": job.id})
+
+    def _make(self, job: Job) -> None:
+        queue = self.store.queue
+        if self.store.published(job):
+            self.store.publish(job, self.name)
+            return
+        try:
+            task = self._task(job)
+        except GeounetError as error:
+            queue.fail(job, self.name, {"kind": type(error).__name__, "detail": str(error)})
+            return
+        child = self._ready_child()
+        queue.heartbeat(job, self.name, self.settings.lease_seconds, child=child.identity)
+        child.send(task, job.id)
+        outcome = self._follow(job, child)
+        if outcome == "done":
+            self.store.publish(job, self.name)
+        elif outcome == "cancelled":
+            self._kill_child()
+            queue.cancelled(job, self.name)
+            self.store.discard_work(job)
+        elif outcome == "stopped":
+            self._kill_child()
+            queue.release(job, self.name)
+        elif outcome == "late":
+            self._kill_child()
+            detail = f"the job ran longer than {self.settings.job_hours:g} hours: map a smaller area"
+            queue.fail(job, self.name, {"kind": "timeout", "detail": detail})
+            self.store.discard_work(job)
+        elif isinstance(outcome, dict):
+            queue.fail(job, self.name, outcome)
+            self.store.discard_work(job)
+        else:
+            how = child.how_it_ended()
+            self._kill_child()
+            after = queue.release(job, self.name, crash=how)
+            if not after.state.open:
+                self.store.discard_work(job)
+        log.info("job left", extra={"job": job.id, "outcome": str(outcome)})
+
+    def _task(self, job: Job) -> dict[str, Any]:
+        scene = self.store.scene(job.scene)
+        return {
+            "scene": str(self.store.scene_path(job.scene)),
+            "name": scene.name,
+            "model": str(self.catalog.locate(job.model)),
+            "out": str(self.store.work_folder(job) / "map"),
+            "options": dict(job.options),
+            "device": self.settings.device,
+            "engine": self.settings.engine,
+            "max_polygons": self.settings.max_polygons,
+        }
+
+    def _follow(self, job: Job, child: "Child") -> str | dict[str, str]:
+        """Wait for the job's end, beating the heart meanwhile.
+
+        Gives "done", "cancelled", "stopped", "late", "crashed", or the error that the job ended with.
+        """
+        ends = time.monotonic() + self.settings.job_hours * 3600
+        beat = min(0.5, self.settings.lease_seconds / 4)
+        while True:
+            progress = None
+            for message in child.messages(beat):
+                if "progress" in message:
+                    progress = JobProgress(**message["progress"])
+                elif "error" in message:
+                    return dict(message["error"])
+                elif "done" in message:
+                    return "done"
+            if self.store.queue.heartbeat(job, self.name, self.settings.lease_seconds, progress):
+                return "cancelled"
+            if self._stopping:
+                return "stopped"
+            if child.ended:
+                return "crashed"
+            if time.monotonic() > ends:
+                return "late"
+
+    def _end_predecessor(self, job: Job) -> None:
+        """Make sure that the process of the worker before us, who lost the lease, writes no more."""
+        if job.child is None or not process_alive(*job.child):
+            return
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(job.child[0]).kill()
+        ends = time.monotonic() + 10
+        while process_alive(*job.child) and time.monotonic() < ends:
+            time.sleep(0.02)
+
+    def _ready_child(self) -> "Child":
+        if self._child is None or self._child.ended or self._child.tasks >= JOBS_A_PROCESS:
+            self._kill_child()
+            self._child = Child(self._mapper)
+        return self._child
+
+    def _kill_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    @contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Whether this worker may work now: on a GPU, one job at a time. The kernel frees the lock of a dead worker."""
+        if self.settings.device == "cpu" or not Path("/dev/nvidiactl").exists():
+            yield True
+            return
+        name = "cuda-0" if self.settings.device in ("auto", "cuda") else self.settings.device.replace(":", "-")
+        with (self.store.root / "locks" / f"{Path(name).name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        if now - self._tidied > TIDY_SECONDS:
+            self._tidied = now
+            self.store.tidy()
+
+
+class Child:
+    """The mapping process of a worker, and what it says."""
+
+    def __init__(self, mapper: str) -> None:
+        self.tasks = 0
+        self.ended = False
+        self._buffer = b""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "geounet.service.processes.map_child", mapper],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **_mapping_environment()},
+        )
+        self._job: str | None = None
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._out, selectors.EVENT_READ)
+        self.identity = (self._process.pid, psutil.Process(self._process.pid).create_time())
+
+    @property
+    def _out(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout
+
+    def _listen(self) -> None:
+        """What libraries print, and the stack trace of a bug, become lines of the log that name the job."""
+        assert self._process.stderr is not None
+        with self._process.stderr as printed:
+            for line in printed:
+                text = line.decode("utf-8", "replace").rstrip()
+                if text:
+                    mapper_log.warning("%s", text, extra={"job": self._job})
+
+    def send(self, task: Mapping[str, Any], job: str) -> None:
+        """Start a job; a process that has died meanwhile shows in `messages`."""
+        self.tasks += 1
+        self._job = job
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(dict(task)).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def messages(self, seconds: float) -> Iterator[dict[str, Any]]:
+        """What the process says within `seconds`; returns early once it has said something or is gone."""
+        if self.ended or not self._selector.select(seconds):
+            return
+        chunk = os.read(self._out.fileno(), 65536)
+        self.ended = not chunk
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+    def how_it_ended(self) -> str:
+        """For people: the signal or exit status of a process that ended by itself."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        code = self._process.returncode
+        if code is None:
+            return "it stopped answering"
+        if code >= 0:
+            return f"exit status {code}"
+        name = signal.Signals(-code).name
+        return f"signal {name}, often a lack of memory" if name == "SIGKILL" else f"signal {name}"
+
+    def kill(self) -> None:
+        """End the process now and wait for it to be gone."""
+        self._process.kill()
+        self._process.wait()
+        self._listener.join(5)
+        self._selector.close()
+        self._out.close()
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+
+def _mapping_environment() -> dict[str, str]:
+    # The fences that cost no speed: no sidecar files, no network. Memory is not fenced, networks need address space.
+    kept = ("GDAL_DISABLE_READDIR_ON_OPEN", "GDAL_PAM_ENABLED", "CPL_VSIL_CURL_ALLOWED_EXTENSIONS", "GDAL_HTTP_TIMEOUT")
+    return {name: GDAL_SETTINGS[name] for name in kept}

@@ -1,0 +1,1 @@
+"""Class rasters on disk: written as COG, measured, read back in blocks."""

@@ -1,0 +1,179 @@
+"""Categorical rasters made by anyone: a grid, classes as bytes, and what the classes are called."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.windows import Window as RasterioWindow
+
+from tiles.errors import SceneError
+from tiles.georef import Georef
+from tiles.legend import NODATA, LandClass, Legend
+from tiles.rasters.write import read_legend
+from tiles.scene.position import check_georef, find_place
+from tiles.scene.source import GDAL_ERRORS, first_line, gdal_environment, open_dataset
+
+Bytes = npt.NDArray[np.uint8]
+
+_STRIP_PIXELS = 8 << 20
+_COLOURS = (
+    (166, 97, 63), (127, 127, 127), (217, 178, 120), (35, 110, 50), (150, 195, 95), (70, 130, 190),
+    (200, 80, 80), (140, 90, 170), (230, 190, 60), (90, 180, 180), (225, 130, 190), (60, 60, 60),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """An open raster of classes 0-254; nodata, masked pixels and 255 come out as 255."""
+
+    path: str
+    georef: Georef
+    legend: Legend
+    _classes: "_Band"
+    _confidence: "_Band | None" = None
+
+    def rows(self) -> Iterator[tuple[Bytes, Bytes]]:
+        """(classes, confidence) strips from top to bottom, each of shape (rows of the strip, columns).
+
+        Confidence is 0-100, 255 where it is not known. Raises SceneError where a file turns out to be damaged.
+        """
+        for window in self._classes.windows():
+            classes = self._classes.read(window)
+            known = self._confidence.read(window) if self._confidence else np.full_like(classes, NODATA)
+            yield classes, np.where(known > 100, np.uint8(NODATA), known)
+
+
+@contextmanager
+def open_categorical(
+    path: str | os.PathLike[str],
+    *,
+    band: int | None = None,
+    assume_crs: str | None = None,
+    confidence: str | os.PathLike[str] | None = None,
+) -> Iterator[Categorical]:
+    """Opens a GeoTIFF of 8-bit classes; `band` counts from 1 and is needed where the file has several.
+
+    The legend comes from the tag that our own maps carry, else from the names (categories or attribute table, in the
+    sidecar `.aux.xml`) and the colour table that GDAL knows, else classes are called `class N`; the raster is then
+    read once to see which classes occur. `confidence` may name a raster of 0-100 % on the same grid.
+    Raises SceneError for everything that is no such file, and says what to do.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(gdal_environment(path))
+        classes = _Band.open(stack, path, band)
+        place = find_place(classes.dataset, classes.path, assume_crs)
+        if place.transform is None:
+            raise SceneError(f"{classes.path} is placed by control points alone: warp it to a grid first (`gdalwarp`)")
+        georef = Georef(place.crs, place.transform, (classes.dataset.height, classes.dataset.width))
+        check_georef(georef, classes.path)
+        known = None
+        if confidence is not None:
+            known = _Band.open(stack, confidence, None)
+            if known.dataset.shape != georef.shape or not known.dataset.transform.almost_equals(georef.transform):
+                raise SceneError(f"{known.path} does not lie on the grid of {classes.path}: both must be of one map")
+        yield Categorical(classes.path, georef, _legend(classes), classes, known)
+
+
+@dataclass(frozen=True)
+class _Band:
+    dataset: Any
+    path: str
+    number: int
+
+    @classmethod
+    def open(cls, stack: ExitStack, path: str | os.PathLike[str], band: int | None) -> "_Band":
+        dataset = stack.enter_context(open_dataset(path))
+        return cls(dataset, os.fspath(path), _choose_band(dataset, os.fspath(path), band))
+
+    def windows(self) -> Iterator[RasterioWindow]:
+        """Full-width strips of whole blocks."""
+        block, width = self.dataset.block_shapes[self.number - 1][0], self.dataset.width
+        height = max(_STRIP_PIXELS // width // block, 1) * block
+        for top in range(0, self.dataset.height, height):
+            yield RasterioWindow(0, top, width, min(height, self.dataset.height - top))
+
+    def read(self, window: RasterioWindow) -> Bytes:
+        try:
+            values: Bytes = self.dataset.read(self.number, window=window)
+            values[self.dataset.read_masks(self.number, window=window) == 0] = NODATA
+        except GDAL_ERRORS as error:
+            raise SceneError(f"{self.path} cannot be read ({first_line(error)}): copy or download it again") from error
+        return values
+
+
+def _choose_band(dataset: Any, path: str, band: int | None) -> int:
+    if band is None and dataset.count > 1:
+        raise SceneError(f"{path} has {dataset.count} bands: say which one holds the classes with --band 1")
+    chosen = band or 1
+    if not 1 <= chosen <= dataset.count:
+        raise SceneError(f"{path} has no band {chosen}: choose --band 1 to {dataset.count}")
+    kind = dataset.dtypes[chosen - 1]
+    if kind != "uint8":
+        raise SceneError(
+            f"{path} holds {kind} values, not classes of 8 bits: if they are classes 0-254,"
+            " convert it with `gdal_translate -ot Byte`"
+        )
+    return chosen
+
+
+def _legend(classes: _Band) -> Legend:
+    dataset, band = classes.dataset, classes.number
+    if legend := read_legend(dataset.tags()):
+        return legend
+    counts = np.zeros(256, np.int64)
+    for window in classes.windows():
+        counts += np.bincount(classes.read(window).ravel(), minlength=256)
+    values = [int(v) for v in np.flatnonzero(counts[:NODATA])] or [0]
+    names = _names(classes.path, band)
+    try:
+        colours = {v: c[:3] for v, c in dataset.colormap(band).items()}
+    except ValueError:  # no colour table
+        colours = {v: _COLOURS[i % len(_COLOURS)] for i, v in enumerate(values)}
+    labels = _unique({v: names.get(v) or f"class {v}" for v in values})
+    return Legend(tuple(LandClass(v, labels[v], colours.get(v, _COLOURS[v % len(_COLOURS)])) for v in values))
+
+
+def _unique(names: dict[int, str]) -> dict[int, str]:
+    """The names, with the value behind where several classes have the same."""
+    every = list(names.values())
+    return {v: name if every.count(name) == 1 else f"{name} ({v})" for v, name in names.items()}
+
+
+def _names(path: str, band: int) -> dict[int, str]:
+    """Class names from GDAL's sidecar, from its category list or its attribute table; empty where there are none."""
+    sidecar = Path(f"{path}.aux.xml")
+    try:
+        root = ET.parse(sidecar).getroot()
+    except (OSError, ET.ParseError):
+        return {}
+    for element in root.iter("PAMRasterBand"):
+        if element.get("band") != str(band):
+            continue
+        categories = element.findall("CategoryNames/Category")
+        if categories:
+            return {value: c.text.strip() for value, c in enumerate(categories) if c.text and c.text.strip()}
+        table = element.find("GDALRasterAttributeTable")
+        if table is not None:
+            return _table_names(table)
+    return {}
+
+
+def _table_names(table: ET.Element) -> dict[int, str]:
+    # Usages as GDAL numbers them: 2 is Name, 5 is MinMax (a class's value).
+    usage = {field.findtext("Usage", ""): int(field.get("index", "-1")) for field in table.findall("FieldDefn")}
+    if "2" not in usage or "5" not in usage:
+        return {}
+    names: dict[int, str] = {}
+    for row in table.findall("Row"):
+        cells = [cell.text or "" for cell in row.findall("F")]
+        try:
+            names[int(float(cells[usage["5"]]))] = cells[usage["2"]].strip()
+        except (ValueError, IndexError):
+            continue
+    return names

@@ -1,0 +1,1 @@
+"""Polygons on disk: GeoPackage, GeoJSON, FlatGeobuf, GeoParquet."""
