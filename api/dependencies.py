@@ -10,15 +10,18 @@ from fastapi.security.base import SecurityBase
 from starlette.datastructures import Headers
 
 from api.job_watch import JobWatch
-from api.middleware import listens_widely
+from api.loopback import listens_widely
 from api.settings import ApiSettings
 from geounet.service.catalog import Catalog
 from geounet.service.errors import ForbiddenError, NotFoundError, UnauthenticatedError
-from geounet.service.features.layer import MatchCache
+from geounet.service.features.match_cache import MatchCache
 from geounet.service.jobs import Job
 from geounet.service.keys import KeyRing, Scope
+from geounet.service.maps import MapRecord
 from geounet.service.processes.raster_pool import Readers
-from geounet.service.store import MapRecord, SceneRecord, Share, Store
+from geounet.service.scenes import SceneRecord
+from geounet.service.store import Store
+from geounet.service.uploads import Share
 
 
 @dataclass
@@ -123,7 +126,7 @@ Submitting = Annotated[Caller, Security(Gate(Scope.SUBMIT))]
 
 def seen_scene(parts: Parts, caller: Caller, scene_id: str) -> SceneRecord:
     """The scene, if the caller may know of it. Raises NotFoundError."""
-    record = parts.store.scene(scene_id)
+    record = parts.store.scenes.get(scene_id)
     if not caller.sees(record):
         raise NotFoundError(f"there is no scene '{scene_id}'")
     return record
@@ -139,7 +142,7 @@ def seen_job(parts: Parts, caller: Caller, job_id: str) -> Job:
 
 def seen_map(parts: Parts, caller: Caller, map_id: str) -> MapRecord:
     """The map, if the caller may know of it. Raises NotFoundError."""
-    record = parts.store.map(map_id)
+    record = parts.store.maps.get(map_id)
     if not caller.sees(record):
         raise NotFoundError(f"there is no map '{map_id}'")
     return record

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from api.schemas.responses import Problem
+from api.schemas.common import Problem
 from geounet.errors import GeounetError
 from geounet.service import errors as e
 from tiles.errors import TilesError

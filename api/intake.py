@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Caller, Parts
-from api.schemas.responses import JobOptions
+from api.schemas.requests import JobOptions
 from api.uploads import checked_name
 from geounet.service.errors import BadRequestError, NotFoundError, UnfitSceneError
 from geounet.service.jobs import Idempotency, Job, JobRequest
 from geounet.service.processes.upload_check import Wish, inspect_upload
-from geounet.service.store import SceneRecord, Upload
+from geounet.service.scenes import SceneRecord
+from geounet.service.uploads import Upload
 
 IdempotencyKey = Annotated[
     str | None,
@@ -71,7 +72,7 @@ def wish_for(parts: Parts, model: str, options: JobOptions) -> Wish:
 
 async def check_fit(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> None:
     """Raise UnfitSceneError where the model cannot use the scene with these options."""
-    path = parts.store.scene_path(scene.id)
+    path = parts.store.scenes.path(scene.id)
     async with parts.inspections:
         found = await run_in_threadpool(
             inspect_upload, path, scene.name, parts.settings, wish_for(parts, model, options)

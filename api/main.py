@@ -15,7 +15,7 @@ from api.routes import features, jobs, maps, models, predict, scenes
 from api.settings import ApiSettings
 from geounet import __version__
 from geounet.service.catalog import Catalog
-from geounet.service.features.layer import MatchCache
+from geounet.service.features.match_cache import MatchCache
 from geounet.service.keys import KeyRing
 from geounet.service.processes.raster_pool import Readers
 from geounet.service.store import Store

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem
+from api.loopback import LOOPBACK, listens_widely
 from api.settings import ApiSettings
 from geounet.service.errors import TooLargeError
 
@@ -20,7 +21,7 @@ log = logging.getLogger("geounet.access")
 _ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 _FILE = re.compile(r"^/maps/[^/]+/[^/]+\.[a-z0-9]+$")
 _UPLOADS = re.compile(r"^/(scenes(/[^/]+)?|predict)$")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -121,13 +122,6 @@ class Careful:
 
 def _sane(host: str) -> bool:
     return bool(re.match(r"^[A-Za-z0-9.:\[\]_-]{1,255}$", host)) and host.count("[") == host.count("]") <= 1
-
-
-def listens_widely(scope: Scope) -> bool:
-    """Whether the request came in on an address that is not loopback."""
-    server = scope.get("server")
-    host = str(server[0]) if server else ""
-    return not (host in LOOPBACK or host.startswith("127.") or host == "")
 
 
 class Compress(GZipMiddleware):

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from api.dependencies import Caller, Parts
 from geounet.service.errors import BadRequestError, ServiceError, TooLargeError
 from geounet.service.settings import MEGA
-from geounet.service.store import Upload
+from geounet.service.uploads import Upload
 
 _CHUNK = MEGA
 _DRAIN_BYTES = 16 * MEGA

@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import arguments, measure, mosaic_scene, report
-from geounet.engines import Engine, Float32, cores, open_engine
-from geounet.mapping.pipeline import EngineShelf, Options, map_scene
+from geounet.engines.choose import open_engine
+from geounet.engines.engine import Engine, Float32
+from geounet.engines.machine import cores
+from geounet.mapping.engine_shelf import EngineShelf
+from geounet.mapping.pipeline import map_scene
 from geounet.mapping.plan import Plan
 from geounet.model.bundle import ModelBundle
 from geounet.model.stretch import Stretch
+from geounet.options import Options
 from tiles.chips.cut import Chip
 from tiles.chips.grid import ChipGrid
 

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import rasterio
 
 from benchmarks.common import arguments, report
-from geounet.mapping.pipeline import EngineShelf, Options, map_scene
+from geounet.mapping.engine_shelf import EngineShelf
+from geounet.mapping.pipeline import map_scene
 from geounet.model.bundle import ModelBundle
+from geounet.options import Options
 
 _SIZES = ((256, (0, 32, 64, 128)), (512, (0, 32, 64, 128, 256)), (1024, (0, 32, 64, 128, 256, 512)))
 

@@ -92,8 +92,9 @@ def plain_loop(scene: str, model: str, out: Path) -> Classes:
 
 def _ours(precision: str, engine: str) -> Callable[[str, str, Path], Classes]:
     def run(scene: str, model: str, out: Path) -> Classes:
-        from geounet.mapping.pipeline import Options, map_scene
+        from geounet.mapping.pipeline import map_scene
         from geounet.model.bundle import ModelBundle
+        from geounet.options import Options
 
         bundle = ModelBundle.load(model)
         options = Options(formats=(), engine=engine, precision=precision, device="cpu")

@@ -6,7 +6,8 @@
 
 from benchmarks.common import arguments, report
 from geounet.datasets.load import load_validation
-from geounet.evaluation.report import Predictor, chip_size_for, evaluate_samples
+from geounet.evaluation.predictor import Predictor, chip_size_for
+from geounet.evaluation.report import evaluate_samples
 from geounet.model.bundle import ModelBundle
 from geounet.train.config import load_config
 

@@ -16,8 +16,9 @@ from benchmarks.common import arguments, measure, mosaic_scene, report
 
 def one(scene: str, model: str, out: str, engine: str, formats: str, max_memory: int | None) -> None:
     """Map one scene and print what it took, as JSON."""
-    from geounet.mapping.pipeline import Options, map_scene
+    from geounet.mapping.pipeline import map_scene
     from geounet.model.bundle import ModelBundle
+    from geounet.options import Options
 
     chosen = tuple(f for f in formats.split(",") if f)
     options = Options(engine=engine, formats=chosen, max_memory=max_memory)

@@ -38,7 +38,8 @@ from scipy.ndimage import uniform_filter
 from geounet.service.features.texts import write_feature_texts
 from geounet.service.jobs import JobRequest, worker_name
 from geounet.service.settings import ServiceSettings
-from geounet.service.store import Share, Store
+from geounet.service.store import Store
+from geounet.service.uploads import Share
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
 from tiles.polygons.polygonise import polygonise
@@ -71,7 +72,7 @@ def main() -> None:
             make_map(made, args.side)
         store = Store(ServiceSettings(data=Path(scratch) / "data", disk_reserve=0))
         map_id = put(store, made)
-        gpkg = store.map_folder(map_id) / "polygons.gpkg"
+        gpkg = store.maps.folder(map_id) / "polygons.gpkg"
         count = pyogrio.read_info(gpkg, layer="landcover")["features"]
         print(f"{count:,} polygons, {gpkg.stat().st_size / 1e6:.0f} MB")
         with contextlib.ExitStack() as stack:

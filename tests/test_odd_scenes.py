@@ -14,12 +14,14 @@ from affine import Affine
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 
-from geounet.mapping.pipeline import EngineShelf, Options, map_scene
+from geounet.mapping.engine_shelf import EngineShelf
+from geounet.mapping.pipeline import map_scene
 from geounet.model.architectures import build_architecture
 from geounet.model.bundle import Architecture, ModelBundle, save_bundle
-from tiles.chips.grid import Window
+from geounet.options import Options
 from tiles.legend import NODATA
 from tiles.scene.scene import open_scene
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 

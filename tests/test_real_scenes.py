@@ -14,9 +14,9 @@ from geounet.errors import GeounetError
 from geounet.mapping.preflight import examine, preflight
 from geounet.model.bundle import DEFAULT_BUNDLE, ModelBundle, ModelCard, shipped_bundles
 from geounet.model.stretch import LEVELS
-from tiles.chips.grid import Window
 from tiles.errors import TilesError
 from tiles.scene.scene import open_scene
+from tiles.window import Window
 
 CARD: dict[str, Any] = {
     "name": "overhead",

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from api.schemas.common import Link
 from api.schemas.responses import (
     Accepted,
     Collection,
@@ -17,7 +18,6 @@ from api.schemas.responses import (
     Jobs,
     Landing,
     LegendEntry,
-    Link,
     MapEntry,
     MapOut,
     Maps,

@@ -15,8 +15,8 @@ SCRIPTS = {"app.js": "text/javascript; charset=utf-8"}
 
 @cache
 def web(name: str) -> str:
-    """A file of `api/web`; `name` is one that the code names."""
-    return files("api").joinpath("web", name).read_text(encoding="utf-8")
+    """A file of `api/pages/web`; `name` is one that the code names."""
+    return files("api.pages").joinpath("web", name).read_text(encoding="utf-8")
 
 
 def _page(request: Request, title: str, body: str, page: str = "") -> str:

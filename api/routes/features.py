@@ -17,7 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from api.dependencies import Parts, PartsDep, Reading, needs_key, seen_map
 from api.pages import render as pages
 from api.pages.negotiate import HTML_TYPE, Format, answer, wants_html, with_html
+from api.schemas.common import Link
 from api.schemas.records import base_url
+from api.schemas.requests import Id
 from api.schemas.responses import (
     Collection,
     Collections,
@@ -25,20 +27,19 @@ from api.schemas.responses import (
     Extent,
     FeatureCollectionOut,
     FeatureOut,
-    Id,
     Landing,
-    Link,
     Spatial,
 )
+from geounet.outputs.files import GEOJSON
 from geounet.service.errors import BadRequestError, NotFoundError
 from geounet.service.features.crs_uri import CRS84, EVERYWHERE, named, uri_of, uris_of
-from geounet.service.features.geometry import SearchBox, search_box
 from geounet.service.features.layer import BATCH, FeatureLayer, Filter, Page
-from geounet.service.store import MapRecord
+from geounet.service.features.search_box import SearchBox, search_box
+from geounet.service.maps import MapRecord
 
 router = APIRouter(tags=["features"])
 
-GEOJSON = "application/geo+json"
+
 CONFORMS_TO = [
     f"http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/{name}" for name in ("core", "geojson", "html", "oas30")
 ] + ["http://www.opengis.net/spec/ogcapi-features-2/1.0/conf/crs"]
@@ -143,7 +144,7 @@ def conformance(request: Request, q: Annotated[Plain, Query()]) -> Response:
 def collections(request: Request, parts: PartsDep, caller: Reading, q: Annotated[Listed, Query()]) -> Response:
     """The caller's maps, each a collection of polygons."""
     base = base_url(request)
-    found = parts.store.maps(caller.owner, everyone=caller.everyone, after=q.after, limit=q.limit + 1)
+    found = parts.store.maps.page(caller.owner, everyone=caller.everyone, after=q.after, limit=q.limit + 1)
     links = [Link(href=f"{base}/collections", rel="self", type="application/json")]
     if len(found) > q.limit:
         href = f"{base}/collections?limit={q.limit}&after={found[q.limit - 1].id}"
@@ -199,7 +200,7 @@ async def items(
 
 def _is_quick(parts: Parts, record: MapRecord) -> bool:
     """Whether a look-up by ids is over sooner than another thread has begun: it need not leave the event loop."""
-    layer = parts.features.opened(parts.store.map_folder(record.id))
+    layer = parts.features.opened(parts.store.maps.folder(record.id))
     return layer is not None and layer.has_texts
 
 
@@ -210,7 +211,7 @@ def _items(request: Request, parts: Parts, record: MapRecord, q: ItemsQuery) -> 
         raise BadRequestError("clip needs a bbox to cut at", "clip")
     wanted = Filter(box, _class_values(layer, q.classes), q.min_area)
     limit = min(q.limit, parts.settings.page_limit)
-    page = layer.page(wanted, q.after, limit, parts.features)
+    page = layer.page(wanted, q.after, limit, parts.features.get)
     carrier = layer.carrier(_crs(layer, q.crs, "crs"))
     links = _page_links(request, page)
     headers = {"Content-Crs": f"<{carrier.target.uri}>", "Vary": "Accept"}
@@ -260,7 +261,7 @@ def _item(request: Request, parts: Parts, record: MapRecord, feature_id: int, q:
 
 
 def _layer(parts: Parts, record: MapRecord) -> FeatureLayer:
-    return parts.features.layer(parts.store.map_folder(record.id))
+    return parts.features.layer(parts.store.maps.folder(record.id))
 
 
 def _streamed(head: bytes, body: Iterator[bytes]) -> Iterator[bytes]:

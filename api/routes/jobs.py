@@ -12,8 +12,10 @@ from api.dependencies import Parts, PartsDep, Reading, Submitting, seen_job, see
 from api.intake import IdempotencyKey, check_fit, chosen_model, fingerprint, submit
 from api.pages import render as pages
 from api.pages.negotiate import Asked, answer, with_html
+from api.schemas.common import Link
 from api.schemas.records import base_url, job_out, scene_out
-from api.schemas.responses import Accepted, Id, JobOut, JobRequestBody, Jobs, Link
+from api.schemas.requests import Id, JobRequestBody
+from api.schemas.responses import Accepted, JobOut, Jobs
 from geounet.service.errors import NotFoundError
 from geounet.service.jobs import Idempotency, Job, JobState
 
@@ -80,7 +82,7 @@ def job(job_id: Id, request: Request, parts: PartsDep, caller: Reading, f: Asked
 
 def _scene_name(parts: Parts, found: Job) -> str:
     try:
-        return parts.store.scene(found.scene).name
+        return parts.store.scenes.get(found.scene).name
     except NotFoundError:  # a scene may be deleted once its jobs are finished
         return found.scene
 

@@ -9,46 +9,31 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
+from pydantic import AfterValidator
 
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_map
 from api.pages import render as pages
 from api.pages.negotiate import Asked, answer, with_html
+from api.schemas.common import Link
 from api.schemas.records import base_url, map_entry
-from api.schemas.responses import Id, Link, MapOut, Maps, PointOut, TileJson
+from api.schemas.requests import Id
+from api.schemas.responses import MapOut, Maps, PointOut, TileJson
+from geounet.outputs.files import GEOJSON, ITEM, MAP_FILES
 from geounet.service.errors import NotFoundError
-from geounet.service.store import MapRecord
+from geounet.service.maps import MapRecord
 
 router = APIRouter(tags=["maps"])
 
-GEOJSON = "application/geo+json"
-FILES = {
-    "classes.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
-    "confidence.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
-    "probabilities.tif": "image/tiff; application=geotiff; profile=cloud-optimized",
-    "classes.tif.aux.xml": "application/xml",
-    "polygons.gpkg": "application/geopackage+sqlite3",
-    "polygons.geojson": GEOJSON,
-    "polygons.geojsonl": "application/geo+json-seq",
-    "polygons.fgb": "application/vnd.flatgeobuf",
-    "polygons.parquet": "application/vnd.apache.parquet",
-    "preview.png": "image/png",
-    "summary.json": "application/json",
-    "run.json": "application/json",
-}
-FileName = Literal[
-    "classes.tif",
-    "confidence.tif",
-    "probabilities.tif",
-    "classes.tif.aux.xml",
-    "polygons.gpkg",
-    "polygons.geojson",
-    "polygons.geojsonl",
-    "polygons.fgb",
-    "polygons.parquet",
-    "preview.png",
-    "summary.json",
-    "run.json",
-]
+FILES = {file.name: file.media_type for file in MAP_FILES if file.name != ITEM}
+
+
+def _known(name: str) -> str:
+    if name not in FILES:
+        raise ValueError(f"a map's files are {', '.join(FILES)}")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_known), InPath(json_schema_extra={"enum": list(FILES)})]
 Layer = Annotated[Literal["classes", "confidence", "scene"], Query(description="What the tiles show.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 _PNG: dict[int | str, dict[str, Any]] = {
@@ -65,7 +50,7 @@ def maps(
     request: Request, parts: PartsDep, caller: Reading, limit: Limit = 100, after: Id | None = None, f: Asked = None
 ) -> Response:
     """The caller's maps, in the order of their ids."""
-    found = parts.store.maps(caller.owner, everyone=caller.everyone, after=after, limit=limit + 1)
+    found = parts.store.maps.page(caller.owner, everyone=caller.everyone, after=after, limit=limit + 1)
     links = []
     if len(found) > limit:
         href = f"{base_url(request)}/maps?limit={limit}&after={found[limit - 1].id}"
@@ -80,7 +65,7 @@ def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading, f: A
     record = seen_map(parts, caller, map_id)
     entry = map_entry(request, record)
     here = f"{base_url(request)}/maps/{record.id}"
-    folder = parts.store.map_folder(record.id)
+    folder = parts.store.maps.folder(record.id)
     links = [
         Link(href=f"{here}/{name}", rel="item", type=kind, title=name)
         for name, kind in FILES.items()
@@ -103,7 +88,7 @@ def delete_map(map_id: Id, parts: PartsDep, caller: Submitting) -> None:
     """Remove a map, its files and its job's record."""
     record = seen_map(parts, caller, map_id)
     parts.store.delete_map(record.id)
-    parts.features.forget(parts.store.map_folder(record.id))
+    parts.features.forget(parts.store.maps.folder(record.id))
 
 
 @router.get("/maps/{map_id}/tilejson.json")
@@ -160,7 +145,7 @@ def point(
 ) -> PointOut:
     """Class and confidence of the pixel at a place."""
     record = seen_map(parts, caller, map_id)
-    folder = parts.store.map_folder(record.id)
+    folder = parts.store.maps.folder(record.id)
     paths = {name: str(folder / f"{name}.tif") for name in ("classes", "confidence")}
     told, _ = parts.readers.ask({"want": "point", "paths": paths, "lon": lon, "lat": lat})
     classes = parts.features.layer(folder).summary["classes"]
@@ -182,7 +167,7 @@ def point(
 def item(map_id: Id, request: Request, parts: PartsDep, caller: Reading) -> Response:
     """The map as a STAC Item; its assets are the map's files."""
     record = seen_map(parts, caller, map_id)
-    path = parts.store.map_folder(record.id) / "item.json"
+    path = parts.store.maps.folder(record.id) / "item.json"
     if not path.is_file():
         raise NotFoundError("this map has no item.json: it was made by an earlier version")
     stac = json.loads(path.read_text(encoding="utf-8"))
@@ -212,7 +197,7 @@ def item(map_id: Id, request: Request, parts: PartsDep, caller: Reading) -> Resp
 def file(map_id: Id, file: FileName, request: Request, parts: PartsDep, caller: Reading) -> Response:
     """A file of the map, whole or in ranges; a Cloud Optimized GeoTIFF may be read in place."""
     record = seen_map(parts, caller, map_id)
-    path = parts.store.map_folder(record.id) / file
+    path = parts.store.maps.folder(record.id) / file
     if not path.is_file():
         raise NotFoundError(f"this map has no {file}: ask for it in the job's formats or options")
     return _send(request, path, FILES[file], f"{Path(record.title).stem}-{file}")
@@ -236,8 +221,8 @@ def _send(request: Request, path: Path, kind: str, name: str) -> Response:
 
 def _raster(parts: Parts, caller: Caller, record: MapRecord, layer: str) -> Path:
     if layer != "scene":
-        return parts.store.map_folder(record.id) / f"{layer}.tif"
-    scene = parts.store.scene(record.scene)
+        return parts.store.maps.folder(record.id) / f"{layer}.tif"
+    scene = parts.store.scenes.get(record.scene)
     if not caller.sees(scene):
         raise NotFoundError("the scene of this map is not there any more")
-    return parts.store.scene_path(scene.id)
+    return parts.store.scenes.path(scene.id)

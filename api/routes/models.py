@@ -12,7 +12,7 @@ from api.pages import render as pages
 from api.pages.negotiate import Asked, answer, with_html
 from api.schemas.responses import Health, LegendEntry, ModelOut, Models
 from geounet.errors import GeounetError
-from geounet.service.store import Share
+from geounet.service.uploads import Share
 
 router = APIRouter()
 

@@ -10,8 +10,9 @@ from fastapi.responses import FileResponse, JSONResponse
 from api.dependencies import Parts, PartsDep, Submitting
 from api.errors import JOB_STATUSES, problem
 from api.intake import accept_scene, chosen_model, parse_options, submit, wish_for
+from api.schemas.common import Problem
 from api.schemas.records import base_url, job_out, scene_out
-from api.schemas.responses import Accepted, Problem
+from api.schemas.responses import Accepted
 from api.uploads import form_upload, raw_upload
 from geounet.service.errors import NotFoundError
 from geounet.service.jobs import URGENT, Job, JobState
@@ -104,7 +105,7 @@ def _failed(request: Request, job: Job) -> Response:
 
 
 def _result(request: Request, parts: Parts, job: Job) -> Response:
-    folder = parts.store.map_folder(job.id)
+    folder = parts.store.maps.folder(job.id)
     accept = request.headers.get("accept", "")
     raster = "image/tiff" in accept and "json" not in accept.split("image/tiff")[0]
     name, kind = ("classes.tif", GEOTIFF) if raster else ("polygons.geojson", GEOJSON)

@@ -10,11 +10,14 @@ from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_
 from api.intake import IdempotencyKey, accept_scene, chosen_model, fingerprint, parse_options, submit, wish_for
 from api.pages import render as pages
 from api.pages.negotiate import Asked, answer, with_html
+from api.schemas.common import Link
 from api.schemas.records import base_url, job_out, scene_out
-from api.schemas.responses import Accepted, Id, Link, SceneOut, Scenes
+from api.schemas.requests import Id
+from api.schemas.responses import Accepted, SceneOut, Scenes
 from api.uploads import checked_name, form_upload, raw_upload
 from geounet.service.jobs import Idempotency, Job
-from geounet.service.store import SceneRecord, Upload
+from geounet.service.scenes import SceneRecord
+from geounet.service.uploads import Upload
 
 router = APIRouter(tags=["scenes"])
 
@@ -124,15 +127,15 @@ async def _take(
     known = await run_in_threadpool(queue.remembered, caller.owner, idempotency) if idempotency else None
     if known is not None:
         job = queue.get(known[1]) if known[1] else None
-        return _accepted(request, response, parts, parts.store.scene(known[0]), job)
-    scene = parts.store.same_scene(caller.owner, asked.name, upload.sha256) if same else None
+        return _accepted(request, response, parts, parts.store.scenes.get(known[0]), job)
+    scene = parts.store.scenes.same(caller.owner, asked.name, upload.sha256) if same else None
     if scene is None:
         wish = wish_for(parts, model, asked.options) if model else None
         scene = await accept_scene(parts, caller, upload, asked.name, wish, must_fit=asked.process)
     job = None
     if asked.process and model is not None:
         job = await submit(parts, caller, scene, model, asked.options, idempotency=idempotency)
-        scene = parts.store.scene(job.scene)
+        scene = parts.store.scenes.get(job.scene)
     elif idempotency is not None:
         await run_in_threadpool(queue.remember, caller.owner, idempotency, scene.id)
     return _accepted(request, response, parts, scene, job)
@@ -152,7 +155,7 @@ def scenes(
     request: Request, parts: PartsDep, caller: Reading, limit: Limit = 100, after: Id | None = None, f: Asked = None
 ) -> Response:
     """The caller's scenes, in the order of their ids."""
-    found = parts.store.scenes(caller.owner, everyone=caller.everyone, after=after, limit=limit + 1)
+    found = parts.store.scenes.page(caller.owner, everyone=caller.everyone, after=after, limit=limit + 1)
     links = []
     if len(found) > limit:
         href = f"{base_url(request)}/scenes?limit={limit}&after={found[limit - 1].id}"

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from fastapi import Request
 
 from api.dependencies import Parts
-from api.schemas.responses import JobOut, Link, MapEntry, ProgressOut, SceneOut
+from api.schemas.common import Link
+from api.schemas.responses import JobOut, MapEntry, ProgressOut, SceneOut
 from geounet.service.jobs import Job, JobState
-from geounet.service.store import MapRecord, SceneRecord
+from geounet.service.maps import MapRecord
+from geounet.service.scenes import SceneRecord
 
 
 def base_url(request: Request) -> str:

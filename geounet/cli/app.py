@@ -7,10 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import geounet
-from geounet.cli import info as preflight_cli
-from geounet.cli import polygonise, serve
-from geounet.cli import predict as predict_cli
-from geounet.cli import train as train_cli
+from geounet.cli import info, polygonise, predict, serve, train
 from geounet.errors import EngineError, GeounetError, ResourceError
 from tiles.errors import OutputError, TilesError
 
@@ -44,7 +41,7 @@ def _root(
     """Land-cover maps and polygons from satellite and aerial images."""
 
 
-for commands in (predict_cli, preflight_cli, polygonise, train_cli, serve):
+for commands in (predict, info, polygonise, train, serve):
     commands.register(app)
 
 

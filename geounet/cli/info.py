@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from geounet.cli.predict import AsJson, AssumeCrs, Bands, Force, Model, Scene, Stretch, parse_bands
+from geounet.cli.options import AsJson, AssumeCrs, Bands, Force, Model, Scene, Stretch, parse_bands
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,9 +31,10 @@ def info(
     """Say what is in a scene and whether the model fits it; exit code 3 where `predict` would refuse."""
     from geounet.cli.screen import Screen
     from geounet.errors import EngineError, ResourceError
-    from geounet.mapping.pipeline import Options, planned
+    from geounet.mapping.planner import planned
     from geounet.mapping.preflight import Estimate, inspect_scene
     from geounet.model.bundle import ModelBundle
+    from geounet.options import Options
 
     options = Options(bands=parse_bands(bands), assume_crs=assume_crs, stretch=stretch, force=force)
     bundle = ModelBundle.load(model)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tiles.vectors.formats import FORMATS
+
 if TYPE_CHECKING:
     from tiles.legend import Legend
     from tiles.polygons.polygonise import PolygonBatch
-
-_FORMATS = ("gpkg", "geojson", "geojsonl", "fgb", "parquet")
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,7 @@ def polygonise(
     classes: Annotated[str, typer.Argument(help="A GeoTIFF of 8-bit classes, made by anyone.", show_default=False)],
     out: Annotated[
         list[Path],
-        typer.Option("--out", "-o", help=f"File to write, .{' .'.join(_FORMATS)}; may be given several times."),
+        typer.Option("--out", "-o", help=f"File to write, .{' .'.join(FORMATS)}; may be given several times."),
     ],
     min_area: Annotated[
         float | None,
@@ -73,8 +73,8 @@ def _check_targets(out: list[Path], overwrite: bool) -> None:
     from tiles.errors import OutputError
 
     for path in out:
-        if path.suffix.lstrip(".").lower() not in _FORMATS:
-            raise typer.BadParameter(f"'{path}': a polygon file ends in .{', .'.join(_FORMATS)}")
+        if path.suffix.lstrip(".").lower() not in FORMATS:
+            raise typer.BadParameter(f"'{path}': a polygon file ends in .{', .'.join(FORMATS)}")
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists: choose another name, or replace it with --overwrite")
         if not path.absolute().parent.is_dir():

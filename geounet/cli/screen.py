@@ -10,22 +10,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from geounet.outputs.files import ITEM, MAP_FILES, RUN
+
 if TYPE_CHECKING:
     from geounet.mapping.batch import SceneResult
-    from geounet.mapping.pipeline import LandCoverMap, OnProgress
-    from geounet.mapping.pipeline import Progress as MapProgress
+    from geounet.mapping.pipeline import LandCoverMap
+    from geounet.mapping.progress import OnProgress
+    from geounet.mapping.progress import Progress as MapProgress
     from geounet.model.bundle import ModelBundle
 
+_BESIDE = (RUN, ITEM, "classes.tif.aux.xml")
+"""Files that a person does not open: not told of."""
 _STYLES = {"ok": "green", "adjusted": "cyan", "warning": "yellow", "refused": "red"}
-_FILES = {
-    "classes.tif": "class raster",
-    "confidence.tif": "confidence raster",
-    "probabilities.tif": "probabilities",
-    "polygons.gpkg": "polygons",
-    "polygons.geojson": "polygons (web)",
-    "preview.png": "preview",
-    "summary.json": "summary",
-}
 
 
 class Screen:
@@ -90,9 +86,9 @@ class Screen:
         )
         if found.summary["nodata_share"]:
             self.out.print(f"{100 * found.summary['nodata_share']:.1f} % of the grid is nodata")
-        for name, what in _FILES.items():
-            if (found.folder / name).exists():
-                self.out.print(f"{what:18} {escape(str(found.folder / name))}", soft_wrap=True)
+        for file in MAP_FILES:
+            if (found.folder / file.name).exists() and file.name not in _BESIDE:
+                self.out.print(f"{file.what:42} {escape(str(found.folder / file.name))}", soft_wrap=True)
 
     def batch(self, results: "Sequence[SceneResult]") -> None:
         """One line a scene."""

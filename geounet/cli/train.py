@@ -173,7 +173,8 @@ def _of_raster(raster: Path, labels: Path, classes: dict[int, int] | None, model
 def _of_bundle(bundle: str, config: Path, data: Path, part: str, tta: str, engine: str, device: str) -> "list[Report]":
     from geounet.datasets.load import load_data, load_validation
     from geounet.errors import TrainingError
-    from geounet.evaluation.report import Predictor, chip_size_for, evaluate_samples
+    from geounet.evaluation.predictor import Predictor, chip_size_for
+    from geounet.evaluation.report import evaluate_samples
     from geounet.model.bundle import ModelBundle
     from geounet.train.config import load_config
 
@@ -197,7 +198,7 @@ def _tell(reports: "list[Report]", out: Path | None, as_json: bool) -> None:
     text = "\n".join(text_of(reports))
     record = json.dumps([r.as_record() for r in reports], indent=None if out is None else 2)
     if out is not None:
-        from geounet.train.pictures import write_confusion
+        from geounet.evaluation.confusion_plot import write_confusion
 
         out.mkdir(parents=True, exist_ok=True)
         (out / "report.md").write_text(text + "\n", encoding="utf-8")

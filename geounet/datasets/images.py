@@ -12,10 +12,10 @@ from PIL import Image, UnidentifiedImageError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.features import rasterize
 
+from geounet.datasets.config import SourceConfig
 from geounet.datasets.labels import IGNORE, LabelCodes
 from geounet.errors import TrainingError
 from geounet.model.stretch import fit_stretch
-from geounet.train.config import SourceConfig
 from tiles.georef import Georef
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")

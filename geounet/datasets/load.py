@@ -17,11 +17,11 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from geounet.datasets.config import DataConfig, SourceConfig
 from geounet.datasets.images import IMAGE_SUFFIXES, ImageFile, read_image, read_label
 from geounet.datasets.labels import IGNORE, LabelCodes
 from geounet.datasets.split import Place, split_by_block
 from geounet.errors import TrainingError
-from geounet.train.config import SourceConfig, TrainConfig
 
 Codes = npt.NDArray[np.uint8]
 METRES_A_DEGREE = 111_320.0
@@ -95,7 +95,7 @@ class DataSet:
         return torch.from_numpy(total)
 
 
-def load_data(config: TrainConfig, folder: Path) -> DataSet:
+def load_data(config: DataConfig, folder: Path) -> DataSet:
     """Read all sources of a configuration below `folder`.
 
     Raises TrainingError at the first image without label, size that differs, label value without a class, class
@@ -113,7 +113,7 @@ def load_data(config: TrainConfig, folder: Path) -> DataSet:
     return data
 
 
-def load_validation(config: TrainConfig, folder: Path) -> DataSet:
+def load_validation(config: DataConfig, folder: Path) -> DataSet:
     """Read only the sources that have a validation part: what scoring needs. Raises TrainingError as `load_data`."""
     kept = tuple(s for s in config.source if not s.split.none)
     if not kept:
@@ -134,7 +134,7 @@ def _check_classes(data: DataSet, *, from_bundle: bool) -> None:
             )
 
 
-def _load_source(source: SourceConfig, config: TrainConfig, codes: LabelCodes, folder: Path) -> Source:
+def _load_source(source: SourceConfig, config: DataConfig, codes: LabelCodes, folder: Path) -> Source:
     images = list(_images(source, folder))
     if not images:
         raise TrainingError(f"source '{source.name}': no image matches {folder / source.images / source.pattern}")
@@ -228,7 +228,7 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def _read_pair(
     source: SourceConfig,
-    config: TrainConfig,
+    config: DataConfig,
     codes: LabelCodes,
     name: str,
     image_path: Path,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from geounet.datasets.config import SplitConfig
 from geounet.errors import TrainingError
-from geounet.train.config import SplitConfig
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ Converting needs torch and much memory for some seconds; in a process of its own
 dies on the way leaves nothing that could be taken for a model. A model appears in the cache in one rename.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,8 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import openvino as ov
@@ -22,6 +19,7 @@ import platformdirs
 
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
+from tiles.durable import locked, sync_tree
 
 _CONVERTER = 2
 """Raise when `Scorer` or the conversion changes what a cached model computes."""
@@ -42,7 +40,7 @@ def converted(bundle: ModelBundle, chip_size: int, upsample: float = 1.0) -> Pat
         return model
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / f"{name}.lock"):
+        with locked(folder / f"{name}.lock"):
             if not model.exists():
                 _convert_into(folder / name, bundle, chip_size, upsample)
     except OSError as error:
@@ -84,14 +82,6 @@ def _in_a_process_of_its_own(bundle: ModelBundle, chip_size: int, upsample: floa
         )
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; wait for whoever has it. It stays: removing it would let two in at once."""
-    with path.open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def write_model(bundle: ModelBundle, chip_size: int, upsample: float, folder: Path) -> None:
     """Convert in this process and leave the model in `folder`, on the disk. Needs torch."""
     import torch
@@ -105,9 +95,7 @@ def write_model(bundle: ModelBundle, chip_size: int, upsample: float, folder: Pa
     model = ov.convert_model(program)
     model.reshape([1, len(bundle.bands), chip_size, chip_size])
     ov.save_model(model, folder / _MODEL, compress_to_fp16=False)
-    for file in folder.iterdir():
-        with file.open("rb") as written:
-            os.fsync(written.fileno())
+    sync_tree(folder)
 
 
 if __name__ == "__main__":

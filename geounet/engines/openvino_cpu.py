@@ -6,8 +6,9 @@ from typing import Any
 
 import openvino as ov
 
-from geounet.engines import EngineSpec, cores
 from geounet.engines.convert import converted
+from geounet.engines.engine import EngineSpec
+from geounet.engines.machine import cores
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
 from geounet.model.stretch import Stretch

@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterable, Iterator
 
 import torch
 
-from geounet.engines import EngineSpec, Float32
+from geounet.engines.engine import EngineSpec, Float32
 from geounet.engines.fold import folded
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle

@@ -1,8 +1,8 @@
 """The torch engine for GPUs: from raw counts to one byte of class and one of confidence without leaving the device.
 
-Scores stay on the device, `tiles.chips.blend` blends them there, and `fetch` brings finished strips back. Chips are decoded
-on one thread, queued on a second, and strips are written on the caller's; nothing waits for the device but a strip that
-is fetched and a buffer that is filled again.
+Scores stay on the device, `tiles.chips.blend` blends them there, and `fetch` brings finished strips back. Chips are
+decoded on one thread, queued on a second, and strips are written on the caller's; nothing waits for the device but a
+strip that is fetched and a buffer that is filled again.
 """
 
 import logging
@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import torch
 
-from geounet.engines import EngineSpec, batch_size
+from geounet.engines.engine import EngineSpec
+from geounet.engines.machine import batch_size
 from geounet.engines.torch_cpu import DTYPES, checked, ready_scorer
 from geounet.engines.transfer import DeviceStretch, Feed, Returning, returning
 from geounet.errors import EngineError

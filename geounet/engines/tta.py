@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import tee
 from typing import Any
 
-from geounet.engines import Engine, EngineSpec
+from geounet.engines.engine import Engine, EngineSpec
 from geounet.engines.views import Views, turned, turned_back
 from geounet.model.stretch import Stretch
 from tiles.chips.arrays import namespace

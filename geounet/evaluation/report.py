@@ -12,20 +12,13 @@ from geounet.datasets.labels import LabelCodes
 from geounet.errors import TrainingError
 from geounet.evaluation.boundary import BoundaryScore
 from geounet.evaluation.corrected_area import AreaEstimate, corrected_areas
+from geounet.evaluation.grouping import Float32, Grouping, Index
 from geounet.evaluation.metrics import Calibration, Confusion
-from geounet.model.bundle import ModelBundle
-from geounet.model.stretch import Stretch
-from tiles.chips.blend import blend
-from tiles.chips.cut import cut
-from tiles.chips.grid import ChipGrid, Window
+from geounet.evaluation.predictor import Predictor
 from tiles.legend import NODATA, Legend
 
 if TYPE_CHECKING:
     from geounet.datasets.load import Sample
-    from geounet.engines import Engine
-
-Float32 = npt.NDArray[np.float32]
-Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -71,96 +64,6 @@ class Report:
                 for a in self.areas
             ],
         }
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    values: npt.NDArray[Any]
-    valid: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class ImageScene:
-    """An image in memory, (bands, rows, columns), read as the tiler reads a scene."""
-
-    counts: npt.NDArray[Any]
-
-    def read(self, window: Window) -> _Pixels:
-        """The pixels of a window that lies inside the image."""
-        rows, cols = slice(window.top, window.bottom), slice(window.left, window.right)
-        part = self.counts[:, rows, cols]
-        return _Pixels(part, np.ones(part.shape[1:], dtype=bool))
-
-
-def chip_size_for(samples: Iterable["Sample"], usual: int) -> int:
-    """Chips for images of one source: no larger than the largest image asks for, as `predict` maps small scenes."""
-    largest = max(max(sample.codes.shape) for sample in samples)
-    return min(usual, -(-largest // 32) * 32)
-
-
-class Predictor:
-    """A bundle and its engine; `tta` is one of `geounet.engines.TTA`, `chip_size` the bundle's if not given."""
-
-    def __init__(
-        self,
-        bundle: ModelBundle,
-        *,
-        engine: str = "auto",
-        device: str = "auto",
-        precision: str = "auto",
-        tta: str = "none",
-        chip_size: int | None = None,
-    ) -> None:
-        from geounet.engines import check_tta, open_engine, resolve
-
-        self.bundle = bundle
-        self.chip_size = chip_size or bundle.card.chip_size
-        self.overlap = min(bundle.card.overlap, self.chip_size // 2)
-        spec = resolve(engine, device, precision)
-        self.engine: Engine = open_engine(bundle, spec, self.chip_size, tta=check_tta(tta))
-
-    def probabilities(self, counts: npt.NDArray[np.uint8]) -> Float32:
-        """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255."""
-        total = self._stitched(counts)
-        return np.asarray(total / np.sum(total, axis=0, keepdims=True), dtype=np.float32)
-
-    def _stitched(self, counts: npt.NDArray[np.uint8]) -> Float32:
-        grid = ChipGrid((counts.shape[1], counts.shape[2]), self.chip_size, self.overlap)
-        chips = cut(ImageScene(np.ascontiguousarray(counts)), grid)
-        scores = self.engine.predict(chips, Stretch("none"))
-        blended = self.engine.fetch(blend(scores, grid, self.bundle.legend, probabilities=True))
-        strips = [s.probabilities for s in blended]
-        whole = np.concatenate([s for s in strips if s is not None], axis=1).astype(np.float32)
-        return np.asarray(np.maximum(whole, 0.25) / 100, dtype=np.float32)  # one byte a percent: nothing is impossible
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """How label codes and classes become scored classes: either-or labels join theirs."""
-
-    names: tuple[str, ...]
-    of_class: Index
-    of_code: Index
-
-    @classmethod
-    def of(cls, codes: LabelCodes, present: Iterable[int]) -> "Grouping":
-        """From the codes that occur."""
-        groups = codes.scored_groups(sorted(present))
-        of_class = np.zeros(len(codes.names), dtype=np.int64)
-        for index, (_, members) in enumerate(groups):
-            of_class[list(members)] = index
-        of_code = np.full(len(codes.sets), -1, dtype=np.int64)
-        for code, members_of in enumerate(codes.sets):
-            found = {int(of_class[i]) for i in members_of}
-            of_code[code] = found.pop() if len(found) == 1 else -1
-        return cls(tuple(n for n, _ in groups), of_class, of_code)
-
-    def joined(self, probabilities: Float32) -> Float32:
-        """Probabilities (classes, ...) summed to (scored classes, ...)."""
-        out = np.zeros((len(self.names), *probabilities.shape[1:]), dtype=np.float32)
-        for index, group in enumerate(self.of_class.tolist()):
-            out[group] += probabilities[index]
-        return out
 
 
 def evaluate_samples(predictor: Predictor, samples: "Iterable[Sample]", codes: LabelCodes, data: str) -> Report:

@@ -3,7 +3,7 @@
 import csv
 import glob
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -12,10 +12,13 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from geounet.cli.screen import Screen
 from geounet.errors import GeounetError
-from geounet.mapping.pipeline import EngineShelf, OnProgress, Options, Progress, map_scene
+from geounet.mapping.engine_shelf import EngineShelf
+from geounet.mapping.pipeline import map_scene
+from geounet.mapping.progress import OnProgress, Progress
 from geounet.model.bundle import ModelBundle
+from geounet.options import Options
+from tiles.durable import replacing
 from tiles.errors import OutputError, SceneError, TilesError
 
 if TYPE_CHECKING:
@@ -54,29 +57,34 @@ class SceneResult:
 
 
 def run_batch(
-    arguments: Sequence[str],
+    scenes: Sequence[str],
     out: Path,
     bundle: ModelBundle,
     options: Options,
     *,
     overwrite: bool = False,
     restart: bool = False,
-    screen: Screen,
+    on_begin: Callable[[str], OnProgress] = lambda _: _quiet,
+    on_end: Callable[[SceneResult], None] = lambda _: None,
 ) -> list[SceneResult]:
-    """Map every scene that the arguments name into a folder of its own under `out`, with one warm engine.
+    """Map every scene (`find_scenes`) into a folder of its own under `out`, with one warm engine.
 
     A scene that cannot be mapped is reported and the next one begins. `out/batch.csv` grows scene by scene.
-    Raises SceneError where the arguments name no scene, or two that would share a folder.
+    `on_begin` is told each scene's name and gives what is to be called with its progress; `on_end` is told how it
+    ended. Raises SceneError where two scenes would share a folder.
     """
-    scenes = find_scenes(arguments)
     folders = _folders(scenes, out)
     results: list[SceneResult] = []
-    with _Child(bundle, options, overwrite, restart) as child, screen.batch_progress(len(scenes)) as bars:
+    with _Child(bundle, options, overwrite, restart) as child:
         for scene, folder in zip(scenes, folders, strict=True):
-            results.append(child.map(scene, folder, bars.begin(Path(scene).name)))
-            bars.end(ok=results[-1].ok)
+            results.append(child.map(scene, folder, on_begin(Path(scene).name)))
+            on_end(results[-1])
             _write_csv(out / "batch.csv", results, bundle)  # an interrupted batch tells what it did, too
     return results
+
+
+def _quiet(_: Progress) -> None:
+    """Nobody watches."""
 
 
 class _Child:
@@ -214,13 +222,11 @@ def _folders(scenes: Sequence[str], out: Path) -> list[Path]:
 def _write_csv(path: Path, results: Sequence[SceneResult], bundle: ModelBundle) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["scene", "status", "seconds", "map", "error", *(f"{n}_m2" for n in bundle.legend.names)])
             for r in results:
                 areas = [r.areas.get(name, "") for name in bundle.legend.names]
                 writer.writerow([r.scene, r.status, f"{r.seconds:.1f}", r.folder or "", r.error, *areas])
-        part.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error

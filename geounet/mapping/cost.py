@@ -6,7 +6,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING
 
-from geounet.engines import batch_size
+from geounet.engines.machine import batch_size
 from geounet.engines.views import VIEWS
 from geounet.errors import ResourceError
 from tiles.chips.cut import ROWS_AT_ONCE

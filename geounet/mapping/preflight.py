@@ -27,7 +27,7 @@ _FORCEABLE = ("resolution",)
 
 
 class Choices(Protocol):
-    """The part of `geounet.mapping.pipeline.Options` that a pre-flight looks at."""
+    """The part of `geounet.options.Options` that a pre-flight looks at."""
 
     @property
     def bands(self) -> Mapping[str, int] | None: ...

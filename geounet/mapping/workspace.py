@@ -5,19 +5,17 @@ in which a finished map replaces another. Whatever moment a run stops at, the ne
 the new one under its final name, or puts the old one back.
 """
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from geounet.outputs.files import SUMMARY
 from tiles.chips.spool import JOURNAL, Spool
+from tiles.durable import lock_now, sync_folder, sync_tree
 from tiles.errors import OutputError, SpoolError
-
-SUMMARY = "summary.json"
 
 
 class Workplace:
@@ -37,7 +35,7 @@ class Workplace:
         lock_path = partial.with_name(partial.name + ".lock")
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            lock = _locked(lock_path)
+            lock = lock_now(lock_path)
         except BlockingIOError as error:
             raise OutputError(f"{out}: another run is making this map; wait for it or choose another -o") from error
         except OSError as error:
@@ -112,7 +110,7 @@ class Workplace:
             if self.out.exists():
                 self.out.replace(self.partial / "old")
             (self.partial / "map").replace(self.out)
-            _sync_folder(self.out.parent)
+            sync_folder(self.out.parent)
         except OSError as error:
             raise OutputError(f"{self.out}: cannot be put into place: {error.strerror or error}") from error
         self.discard()
@@ -144,38 +142,6 @@ class Workplace:
 def partial_of(out: Path) -> Path:
     """The folder that an unfinished map is kept in."""
     return out.with_name(out.name + ".partial")
-
-
-def _locked(path: Path) -> IO[str]:
-    """The file, open and locked. Raises BlockingIOError where another process holds it."""
-    while True:
-        lock = path.open("w", encoding="utf-8")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The process that held it may have removed the file between our opening and our locking it.
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno())):
-                return lock
-        except BaseException:
-            lock.close()
-            raise
-        lock.close()
-
-
-def sync_tree(folder: Path) -> None:
-    """Make sure that every file of a folder is on the disk."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _summary_in(folder: Path) -> dict[str, Any] | None:

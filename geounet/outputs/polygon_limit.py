@@ -1,14 +1,15 @@
 """A cap on the polygons of a map: beyond it the mapping unit is raised until they are few enough."""
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from geounet.service.features.layer import count_of
 from tiles.polygons.polygonise import PolygonBatch, default_generalisation, polygonise
 from tiles.rasters.read import open_categorical
 from tiles.vectors.write import write_vectors
@@ -62,3 +63,9 @@ def at_most(batches: Iterable[PolygonBatch], cap: int) -> Iterator[PolygonBatch]
 
 def _part(batch: PolygonBatch, kept: npt.NDArray[np.bool_]) -> PolygonBatch:
     return PolygonBatch(**{field.name: getattr(batch, field.name)[kept] for field in fields(batch)})
+
+
+def count_of(path: Path) -> int:
+    """Polygons in a GeoPackage, without opening it for more."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT count(*) FROM rtree_landcover_geom").fetchone()[0])

@@ -1,9 +1,15 @@
-"""Seconds by stage."""
+"""`run.json`: what may differ between two runs: times, machine, versions."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
+from typing import Any
+
+from tiles.chips.spool import Spool
 
 
 @dataclass
@@ -20,3 +26,30 @@ class Stopwatch:
             yield
         finally:
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + monotonic() - began, 3)
+
+
+_PACKAGES = ("geounet", "torch", "openvino", "rasterio", "numpy", "shapely", "pyogrio", "numba")
+
+
+def run_record(spool: Spool, about: dict[str, Any], watch: Stopwatch) -> dict[str, Any]:
+    """What may differ from run to run: times, machine, versions."""
+    predicted = watch.seconds.get("predict", 0.0)
+    return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": watch.seconds,
+        "megapixels": round(spool.rows * spool.width / 1e6, 3),
+        "predict_mpx_per_s": round(spool.rows * spool.width / 1e6 / predicted, 3) if predicted else None,
+        "engine": {k: about["plan"][k] for k in ("engine", "device", "precision")},
+        "machine": {"system": platform.platform(), "processor": platform.machine()},
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

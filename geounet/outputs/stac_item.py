@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 
 from geounet.model.bundle import ModelBundle
+from geounet.outputs.files import CLASSES, COG, MAP_FILES, PROBABILITIES, MapFile
 from tiles.errors import VectorError
 from tiles.georef import Georef
 from tiles.legend import Legend
@@ -20,24 +21,9 @@ from tiles.scene.scene import Scene
 from tiles.scene.source import gdal_environment, open_dataset
 from tiles.vectors.wgs84 import ToWgs84
 
-ITEM = "item.json"
 _EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/v2.0.0/schema.json" for name in ("projection", "classification")
 )
-_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
-_FILES = {
-    "classes.tif": ("Land classes", _COG, ["data", "classification"]),
-    "confidence.tif": ("Probability of the chosen class", _COG, ["data", "quality"]),
-    "probabilities.tif": ("Probability of each class", _COG, ["data"]),
-    "polygons.gpkg": ("Polygons, GeoPackage", "application/geopackage+sqlite3", ["data"]),
-    "polygons.geojson": ("Polygons, GeoJSON", "application/geo+json", ["data"]),
-    "polygons.geojsonl": ("Polygons, GeoJSON text sequence", "application/geo+json-seq", ["data"]),
-    "polygons.fgb": ("Polygons, FlatGeobuf", "application/vnd.flatgeobuf", ["data"]),
-    "polygons.parquet": ("Polygons, GeoParquet", "application/vnd.apache.parquet", ["data"]),
-    "preview.png": ("The scene beside its map", "image/png", ["overview"]),
-    "summary.json": ("Areas by class, and how the map was made", "application/json", ["metadata"]),
-    "run.json": ("Times and versions of the run", "application/json", ["metadata"]),
-}
 _NODATA = 255
 # Nobody knows when the scene was taken, and STAC wants an interval then: from the first to the last moment that RFC
 # 3339 can write.
@@ -70,7 +56,7 @@ def stac_item(scene: Scene, bundle: ModelBundle, summary: dict[str, Any], folder
             "geounet:model": summary["model"],
         },
         "links": [],
-        "assets": {Path(file).name: _asset(file, bundle.legend) for file in _FILES if (folder / file).is_file()},
+        "assets": {f.name: _asset(f, bundle.legend) for f in MAP_FILES if f.roles and (folder / f.name).is_file()},
     }
 
 
@@ -115,12 +101,16 @@ def _projection(georef: Georef) -> dict[str, Any]:
     return {**crs, "proj:shape": shape, "proj:transform": transform, "proj:bbox": list(georef.bounds())}
 
 
-def _asset(file: str, legend: Legend) -> dict[str, Any]:
-    title, kind, roles = _FILES[file]
-    asset: dict[str, Any] = {"href": f"./{file}", "title": title, "type": kind, "roles": roles}
-    if kind == _COG:
+def _asset(file: MapFile, legend: Legend) -> dict[str, Any]:
+    asset: dict[str, Any] = {
+        "href": f"./{file.name}",
+        "title": file.what,
+        "type": file.media_type,
+        "roles": list(file.roles),
+    }
+    if file.media_type == COG:
         asset |= {"data_type": "uint8", "nodata": _NODATA}
-    if file == "classes.tif":
+    if file.name == CLASSES:
         asset["classification:classes"] = [
             {
                 "value": c.value,
@@ -130,9 +120,9 @@ def _asset(file: str, legend: Legend) -> dict[str, Any]:
             }
             for c in legend.classes
         ]
-    elif kind == _COG:
+    elif file.media_type == COG:
         asset["unit"] = "%"
-    if file == "probabilities.tif":
+    if file.name == PROBABILITIES:
         asset["bands"] = [{"name": c.name} for c in legend.classes]
     return asset
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from geounet.engines import Prepare
+from geounet.engines.engine import Prepare
 from tiles.chips.cut import Chip
+from tiles.durable import replacing
 from tiles.errors import OutputError
 
 MAX_SIDE = 1000
@@ -48,11 +49,9 @@ class Thumbnail:
 
     def save(self, path: Path) -> None:
         """Keep what is there for a run that goes on later. Raises OutputError where the disk does not take it."""
-        part = path.with_name(path.name + ".part")
         try:
-            with part.open("wb") as file:
+            with replacing(path) as part, part.open("wb") as file:
                 np.savez(file, pixels=self.pixels, valid=self.valid)
-            part.replace(path)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be written: {error.strerror or error}; make room and give the same command to go on"

@@ -56,7 +56,7 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What somebody wants: a map of a scene by a model. `options` is what `geounet.service.processes.map_child` reads."""
+    """What somebody wants: a map of a scene by a model. `options` is what `map_child` reads."""
 
     owner: str | None
     scene: str
@@ -266,6 +266,28 @@ class Queue:
         if held is None:
             raise _lost(job)
         _close(db, held["number"], state, error, time.time())
+
+    def open_job_of(self, db: sqlite3.Connection, scene_id: str) -> str | None:
+        """The id of an open job that needs this scene, inside the caller's transaction."""
+        row = db.execute(
+            "SELECT id FROM jobs WHERE scene = ? AND state IN ('queued', 'running')", (scene_id,)
+        ).fetchone()
+        return None if row is None else str(row["id"])
+
+    def forget_scene(self, db: sqlite3.Connection, scene_id: str) -> None:
+        """Forget the keys that a scene was uploaded under, inside the caller's transaction."""
+        db.execute("DELETE FROM idempotency WHERE scene = ?", (scene_id,))
+
+    def forget_job(self, db: sqlite3.Connection, job_id: str) -> None:
+        """Remove a job's record and the keys it was asked for under, inside the caller's transaction."""
+        db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        db.execute("DELETE FROM idempotency WHERE job = ?", (job_id,))
+
+    def expire(self, before: float) -> None:
+        """Forget jobs without a map and keys that are older than `before`, seconds since 1970."""
+        with self.database.write() as db:
+            db.execute("DELETE FROM jobs WHERE finished < ? AND state IN ('failed', 'cancelled')", (before,))
+            db.execute("DELETE FROM idempotency WHERE created < ?", (before,))
 
     def fail(self, job: Job, worker: str, error: Mapping[str, str]) -> None:
         """End a job with the reason: `kind`, `detail` and, where a field is to blame, `field`."""

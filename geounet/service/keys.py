@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from geounet.service.database import Database
 from geounet.service.errors import BadRequestError, NotFoundError
-from geounet.service.store import Share
+from geounet.service.uploads import Share
 
 _PREFIX = "gun"
 

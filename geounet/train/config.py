@@ -4,71 +4,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from geounet.datasets.config import DataConfig, Fraction, Part, Positive
 from geounet.errors import TrainingError
-from geounet.model.bundle import Architecture, ClassCard
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+from geounet.model.bundle import Architecture
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SplitConfig(_Part):
-    """How a source is divided into train and val; exactly one of the ways.
-
-    `val`: patterns of file names, relative to `images`. `csv`: a table with a column of file names and one that says
-    train, val or test; files that it gives to test or does not name are left out. `block_m`: squares of this many
-    metres on the ground, every `nth` of them val, train files that come nearer than `gap_m` to a val file left out;
-    needs georeferenced images. `none = true`: everything is for training.
-    """
-
-    val: tuple[str, ...] = ()
-    csv: str | None = None
-    file_column: str = "file"
-    split_column: str = "split"
-    block_m: Positive | None = None
-    nth: Annotated[int, Field(ge=2)] = 5
-    gap_m: Annotated[float, Field(ge=0)] = 0.0
-    none: bool = False
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "SplitConfig":
-        ways = [bool(self.val), self.csv is not None, self.block_m is not None, self.none]
-        if sum(ways) != 1:
-            raise ValueError("give exactly one of: val (file patterns), csv, block_m, none = true")
-        return self
-
-
-class SourceConfig(_Part):
-    """One folder of images with labels. Paths are relative to the data folder."""
-
-    name: str
-    images: str
-    labels: str
-    pattern: str = "**/*"
-    label_suffix: str | None = None
-    label_folder: tuple[str, str] | None = None
-    attribute: str = "class"
-    background: str | None = None
-    bands: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-    classes: dict[str, str]
-    gsd_m: tuple[Positive, Positive]
-    reduce: Annotated[int, Field(ge=1)] = 1
-    ignore_border_px: Annotated[int, Field(ge=0)] = 0
-    group: str | None = None
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    label_weight: Annotated[float, Field(ge=0)] = 1.0
-    split: SplitConfig
-    licence: str = ""
-    attribution: str = ""
-    held_out: str = ""
-
-
-class LossTerm(_Part):
+class LossTerm(Part):
     """One term of the loss, with its weight in the sum."""
 
     kind: Literal["ce", "focal", "dice", "lovasz"]
@@ -76,7 +19,7 @@ class LossTerm(_Part):
     gamma: Annotated[float, Field(ge=0)] = 2.0
 
 
-class LossConfig(_Part):
+class LossConfig(Part):
     """The loss, and how classes are weighted in its pixel-wise terms."""
 
     terms: tuple[LossTerm, ...] = (LossTerm(kind="ce"), LossTerm(kind="dice", weight=0.5))
@@ -84,7 +27,7 @@ class LossConfig(_Part):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class AugmentConfig(_Part):
+class AugmentConfig(Part):
     """How training crops are varied; 0 switches a part off. Amounts are explained in `augment.py`.
 
     `share` of the crops have their colours varied at all; the others are the pictures as they are, so that a network
@@ -119,7 +62,7 @@ class AugmentConfig(_Part):
         return cls.model_validate({"scale": (1.0, 1.0), "turn": False, **zero})
 
 
-class SamplingConfig(_Part):
+class SamplingConfig(Part):
     """How crops are drawn: `balanced` is the share of crops placed on a class drawn evenly among the classes."""
 
     crop: Annotated[int, Field(ge=32, multiple_of=32)] = 256
@@ -127,7 +70,7 @@ class SamplingConfig(_Part):
     balanced: Fraction = 0.6
 
 
-class ScheduleConfig(_Part):
+class ScheduleConfig(Part):
     """Steps and rates: linear warm-up, then cosine to zero."""
 
     steps: Annotated[int, Field(ge=1)] = 1500
@@ -142,7 +85,7 @@ class ScheduleConfig(_Part):
     patience: Annotated[int, Field(ge=1)] | None = None
 
 
-class TrainConfig(_Part):
+class TrainConfig(DataConfig):
     """A whole training run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -151,25 +94,14 @@ class TrainConfig(_Part):
     licence: str = "Apache-2.0"
     seed: int = 0
     threads: Annotated[int, Field(ge=1)] | None = None
-    bands: Annotated[tuple[str, ...], Field(min_length=1)] = ("red", "green", "blue")
-    legend: Annotated[tuple[ClassCard, ...], Field(min_length=2)]
-    init: str = "imagenet"
     architecture: Architecture = Architecture(arguments={"decoder_channels": [128, 64, 48, 32, 16]})
     gsd_m: tuple[Positive, Positive]
     chip_size: int = 512
     overlap: int = 128
-    source: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-
-    @model_validator(mode="after")
-    def _names(self) -> "TrainConfig":
-        names = [s.name for s in self.source]
-        if len(set(names)) != len(names):
-            raise ValueError(f"source names must be unique: {names}")
-        return self
 
     @model_validator(mode="after")
     def _flood(self) -> "TrainConfig":
@@ -179,11 +111,6 @@ class TrainConfig(_Part):
         if self.augment.flood and self.bands[:3] != ("red", "green", "blue"):
             raise ValueError(f"augment.flood needs red, green, blue as first bands, not {', '.join(self.bands)}")
         return self
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the land classes in channel order."""
-        return tuple(c.name for c in self.legend)
 
 
 def load_config(path: Path) -> TrainConfig:

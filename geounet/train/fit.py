@@ -21,6 +21,7 @@ from geounet.train.augment.colours import Augmenter
 from geounet.train.config import ScheduleConfig, TrainConfig
 from geounet.train.loss import SetLoss, weights_of_classes
 from geounet.train.sampler import CropSampler
+from tiles.durable import replacing
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
@@ -69,9 +70,8 @@ class Run:
             "best_state": self.best_state,
             "log": self.log,
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        with replacing(path) as part:
+            torch.save(state, part)
 
     def resume(self, path: Path, fingerprint: str) -> None:
         """Take up a checkpoint. Raises TrainingError where another configuration made it."""

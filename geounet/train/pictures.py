@@ -11,8 +11,7 @@ from torch import nn
 
 from geounet.datasets.labels import LabelCodes
 from geounet.datasets.load import DataSet, Sample
-from geounet.errors import TrainingError
-from geounet.evaluation.metrics import Confusion
+from geounet.evaluation.confusion_plot import pyplot
 from geounet.evaluation.network_scores import logits_of, score_samples
 from geounet.model.bundle import Normalisation
 from geounet.train.augment.colours import Augmenter
@@ -23,20 +22,9 @@ Picture = npt.NDArray[np.uint8]
 CELL = 256
 
 
-def _figure() -> Any:
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise TrainingError("pictures need matplotlib: pip install 'geounet[train]'") from None
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
 def write_curves(path: Path, log: list[dict[str, float]]) -> None:
     """Loss and mean IoU against the step."""
-    plt = _figure()
+    plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     steps = [row["step"] for row in log]
     left.plot(steps, [row["loss"] for row in log])
@@ -45,31 +33,6 @@ def write_curves(path: Path, log: list[dict[str, float]]) -> None:
         right.plot(steps, [row.get(key, np.nan) for row in log], label=key)
     right.set(xlabel="step", ylabel="mean IoU, validation", ylim=(0, 1))
     right.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
-def write_confusion(path: Path, confusion: Confusion) -> None:
-    """Rows: truth, in shares of the class; columns: predicted."""
-    plt = _figure()
-    share = confusion.counts / np.maximum(1, confusion.counts.sum(axis=1, keepdims=True))
-    size = 2 + 0.8 * len(confusion.names)
-    figure, axes = plt.subplots(figsize=(size, size))
-    axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    for row, col in np.ndindex(*share.shape):
-        axes.text(
-            col,
-            row,
-            f"{share[row, col]:.2f}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if share[row, col] > 0.5 else "black",
-        )
-    axes.set_xticks(range(len(confusion.names)), confusion.names, rotation=45, ha="right")
-    axes.set_yticks(range(len(confusion.names)), confusion.names)
-    axes.set(xlabel="predicted", ylabel="truth", title=f"mean IoU {confusion.miou:.3f}")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)

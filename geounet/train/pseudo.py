@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from geounet.datasets.config import SourceConfig
 from geounet.datasets.images import read_image
 from geounet.datasets.labels import IGNORE, LabelCodes
 from geounet.datasets.load import Sample, load_data
 from geounet.errors import TrainingError
-from geounet.evaluation.report import Predictor, chip_size_for
+from geounet.evaluation.predictor import Predictor, chip_size_for
 from geounet.model.bundle import ModelBundle
-from geounet.train.config import SourceConfig, TrainConfig
+from geounet.train.config import TrainConfig
 
 Float32 = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]

@@ -10,6 +10,7 @@ from torch import nn
 
 from geounet.datasets.load import DataSet, load_data
 from geounet.errors import BundleError, TrainingError
+from geounet.evaluation.confusion_plot import write_confusion
 from geounet.evaluation.network_scores import SourceScore, score_samples
 from geounet.model.architectures import build_architecture, build_network, load_pretrained_encoder
 from geounet.model.bundle import ModelBundle, Normalisation, Score, save_bundle
@@ -18,7 +19,7 @@ from geounet.train.card import card_of, normalisation_of, readme_of
 from geounet.train.config import TrainConfig, load_config
 from geounet.train.depthwise import depthwise_in_float32
 from geounet.train.fit import CHECKPOINT, LOG, Moment, Run, fit
-from geounet.train.pictures import write_confusion, write_curves, write_gallery
+from geounet.train.pictures import write_curves, write_gallery
 
 BUNDLE = "bundle"
 

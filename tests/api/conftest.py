@@ -22,7 +22,8 @@ from PIL import Image
 
 from geounet.service.features.texts import write_feature_texts
 from geounet.service.settings import ServiceSettings
-from geounet.service.store import Share, Store
+from geounet.service.store import Store
+from geounet.service.uploads import Share
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
 from tiles.polygons.polygonise import polygonise

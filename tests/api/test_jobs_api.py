@@ -285,6 +285,6 @@ def test_nothing_is_lost_when_service_and_worker_are_killed(
     with start(data, bundles, worker=True) as service, service.client() as client:
         assert [finished(client, job).state for job in jobs] == ["done"] * 4
     store = Store(ServiceSettings(data=data, disk_reserve=0))
-    folders = [store.map_folder(jobs[0]), store.map_folder(jobs[3])]
+    folders = [store.maps.folder(jobs[0]), store.maps.folder(jobs[3])]
     for name in ("classes.tif", "confidence.tif", "polygons.gpkg", "polygons.geojson", "summary.json"):
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name

@@ -156,7 +156,16 @@ def test_keys_are_required_on_any_address_but_loopback(store: Store, bundles: Pa
         assert client.get("/jobs").status_code == 401
     with TestClient(open_app, base_url="http://127.0.0.1") as client:
         assert client.get("/jobs").status_code == 200
-    command = [sys.executable, "-m", "geounet.cli.serve", "serve", "--host", "0.0.0.0", "--data", str(tmp_path / "e")]
+    command = [
+        sys.executable,
+        "-m",
+        "geounet.cli.serve",
+        "serve",
+        "--host",
+        "0.0.0.0",
+        "--data",
+        str(tmp_path / "e"),
+    ]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert refused.returncode != 0
     assert "API keys" in refused.stderr

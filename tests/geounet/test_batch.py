@@ -9,11 +9,13 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from geounet.cli.screen import BatchBars, Screen
-from geounet.mapping.batch import run_batch
-from geounet.mapping.pipeline import EngineShelf, OnProgress, Options, Progress
+from geounet.cli.screen import Screen
+from geounet.mapping.batch import find_scenes, run_batch
+from geounet.mapping.engine_shelf import EngineShelf
 from geounet.mapping.plan import Plan
+from geounet.mapping.progress import OnProgress, Progress
 from geounet.model.bundle import ModelBundle
+from geounet.options import Options
 
 PLAN = Plan("torch", "cpu", "f32", chip_size=64, overlap=16, upsample=1.0)
 
@@ -27,7 +29,7 @@ def test_the_engine_stays_warm_while_only_the_way_chips_lie_changes(
         opened.append(chip_size)
         return SimpleNamespace(spec=spec)
 
-    monkeypatch.setattr("geounet.mapping.pipeline.open_engine", open_engine)
+    monkeypatch.setattr("geounet.mapping.engine_shelf.open_engine", open_engine)
     shelf = EngineShelf()
     first = shelf.get(bundle, PLAN)
     assert shelf.get(bundle, replace(PLAN, block_chips=3)) is first
@@ -52,20 +54,18 @@ def test_two_bars_tell_the_batch_and_the_scene_in_work() -> None:
     assert "1.50 Mpx/s" in last
 
 
-def test_a_stopped_batch_leaves_its_table(bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_batch_leaves_its_table(bundle: ModelBundle, tmp_path: Path) -> None:
     """Ctrl-C in the second scene; the first one cannot be opened, which is told at once."""
     (tmp_path / "a.tif").write_text("no GeoTIFF")
     (tmp_path / "b.tif").write_text("no GeoTIFF")
-    begin = BatchBars.begin
 
-    def stop_at_the_second(self: BatchBars, title: str) -> OnProgress:
+    def stop_at_the_second(title: str) -> OnProgress:
         if title == "b.tif":
             raise KeyboardInterrupt
-        return begin(self, title)
+        return lambda _: None
 
-    monkeypatch.setattr(BatchBars, "begin", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        run_batch([str(tmp_path)], tmp_path / "maps", bundle, Options(), screen=Screen(quiet=True))
+        run_batch(find_scenes([str(tmp_path)]), tmp_path / "maps", bundle, Options(), on_begin=stop_at_the_second)
     with (tmp_path / "maps" / "batch.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [Path(row["scene"]).name for row in rows] == ["a.tif"]

@@ -17,18 +17,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import geounet.engines
-from geounet.engines import Engine, EngineSpec, batch_size
+from geounet.engines.engine import Engine, EngineSpec
+from geounet.engines.machine import batch_size
 from geounet.engines.torch_cpu import TorchEngine
 from geounet.engines.torch_device import DeviceEngine
 from geounet.engines.transfer import DeviceStretch
 from geounet.errors import EngineError
-from geounet.mapping.pipeline import Options, Progress, map_scene
+from geounet.mapping.pipeline import map_scene
+from geounet.mapping.progress import Progress
 from geounet.model.bundle import ModelBundle
 from geounet.model.stretch import BandStretch, Stretch
+from geounet.options import Options
 from tiles.chips.blend import Strip, blend
 from tiles.chips.cut import Chip
-from tiles.chips.grid import ChipGrid, Window
+from tiles.chips.grid import ChipGrid
+from tiles.window import Window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,7 +41,7 @@ OPTIONS = Options(chip_size=CHIP, overlap=16, engine="torch", device="cpu", prec
 
 
 class OpenOnDevice:
-    """Stands for `geounet.engines._open`: every engine works as on a GPU, in batches of `batch` chips."""
+    """Stands for `geounet.engines.choose._open`: every engine works as on a GPU, in batches of `batch` chips."""
 
     def __init__(self, batch: int = 1) -> None:
         self.batch = batch
@@ -95,7 +98,7 @@ def test_a_map_made_on_the_device_is_the_ordinary_one(
     options = replace(OPTIONS, **changes)
     usual = map_scene(scene, bundle, tmp_path / "usual", options)
     on_device = OpenOnDevice()
-    monkeypatch.setattr(geounet.engines, "_open", on_device)
+    monkeypatch.setattr("geounet.engines.choose._open", on_device)
     found = map_scene(scene, bundle, tmp_path / "found", options)
     assert on_device.opened
     assert found.summary["seams"]["overlap_pixels"] > 0
@@ -111,7 +114,7 @@ def test_an_interrupted_map_goes_on_to_the_same_bytes(
     calls: int,
 ) -> None:
     """Also where the batches of chips fall otherwise after the interruption."""
-    monkeypatch.setattr(geounet.engines, "_open", OpenOnDevice(batch=3))
+    monkeypatch.setattr("geounet.engines.choose._open", OpenOnDevice(batch=3))
     scene = make_scene(tmp_path / "scene.tif", rows=200, nodata_rows=30)
     whole = map_scene(scene, bundle, tmp_path / "whole", OPTIONS)
     left = [calls]

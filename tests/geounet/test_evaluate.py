@@ -20,7 +20,8 @@ from geounet.errors import TrainingError
 from geounet.evaluation.boundary import BoundaryScore, grown
 from geounet.evaluation.corrected_area import corrected_areas
 from geounet.evaluation.metrics import Calibration, Confusion
-from geounet.evaluation.report import Predictor, evaluate_raster, evaluate_samples
+from geounet.evaluation.predictor import Predictor
+from geounet.evaluation.report import evaluate_raster, evaluate_samples
 from geounet.model.architectures import build_architecture
 from geounet.model.bundle import ModelBundle, save_bundle
 from tiles.legend import LandClass, Legend

@@ -13,9 +13,11 @@ from pyproj import CRS
 from rasterio.crs import CRS as RasterCRS
 
 from geounet.service.features.crs_uri import CRS84, named
-from geounet.service.features.geometry import Bounds, read_geometries, search_box
-from geounet.service.features.layer import TEXTS_FILE, FeatureLayer, Filter, MatchCache
+from geounet.service.features.geometry import read_geometries
+from geounet.service.features.layer import TEXTS_FILE, FeatureLayer, Filter
+from geounet.service.features.search_box import search_box
 from geounet.service.features.texts import write_feature_texts
+from geounet.service.features.transformers import Bounds
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
 from tiles.polygons.polygonise import polygonise
@@ -51,7 +53,7 @@ def test_texts_are_what_the_geopackage_gives(
     slow, quick = both
     assert quick.has_texts
     assert not slow.has_texts
-    ids = slow.page(Filter(), after, limit, MatchCache()).ids[::step]
+    ids = slow.page(Filter(), after, limit).ids[::step]
     carrier = slow.carrier(CRS84)
     text = b"".join(quick.geojson(ids, carrier))
     assert text == b"".join(slow.geojson(ids, carrier))
@@ -60,7 +62,7 @@ def test_texts_are_what_the_geopackage_gives(
 
 def test_other_crs_and_clipped_features_come_from_the_geopackage(both: tuple[FeatureLayer, FeatureLayer]) -> None:
     slow, quick = both
-    ids = slow.page(Filter(), None, 500, MatchCache()).ids
+    ids = slow.page(Filter(), None, 500).ids
     own = slow.carrier("http://www.opengis.net/def/crs/EPSG/0/32616")
     assert b"".join(quick.geojson(ids, own)) == b"".join(slow.geojson(ids, own))
     bounds = slow.lonlat_bounds()
@@ -104,6 +106,6 @@ def test_a_map_that_has_no_place_in_degrees_gets_no_texts(tmp_path: Path) -> Non
     assert list(folder.glob(f"*{TEXTS_FILE}*")) == []
     layer = FeatureLayer(folder)
     assert layer.crs == CRS.from_epsg(3031)
-    ids = layer.page(Filter(), None, 10, MatchCache()).ids
+    ids = layer.page(Filter(), None, 10).ids
     own = layer.carrier("http://www.opengis.net/def/crs/EPSG/0/3031")
     assert len(json.loads(b"[" + b"".join(layer.geojson(ids, own)) + b"]")) == 10

@@ -12,10 +12,10 @@ from time import monotonic, sleep
 
 import pytest
 
-from geounet.cli.screen import Screen
 from geounet.mapping.batch import run_batch
-from geounet.mapping.pipeline import Options, map_scene
+from geounet.mapping.pipeline import map_scene
 from geounet.model.bundle import ModelBundle
+from geounet.options import Options
 
 MakeScene = Callable[..., Path]
 OPTIONS = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32")
@@ -115,11 +115,11 @@ def test_a_scene_that_kills_the_process_costs_only_itself(
 ) -> None:
     scenes = [make_scene(tmp_path / f"{name}.tif", rows=rows) for name, rows in (("a", 100), ("b", 3000), ("c", 120))]
     killer = subprocess.Popen([sys.executable, "-c", KILLER, str(os.getpid()), str(tmp_path / "maps" / "b.partial")])
-    results = run_batch([str(s) for s in scenes], tmp_path / "maps", bundle, OPTIONS, screen=Screen(quiet=True))
+    results = run_batch([str(s) for s in scenes], tmp_path / "maps", bundle, OPTIONS)
     killer.wait()
     assert [r.status for r in results] == ["done", "failed", "done"]
     assert "killed" in results[1].error
-    again = run_batch([str(s) for s in scenes], tmp_path / "maps", bundle, OPTIONS, screen=Screen(quiet=True))
+    again = run_batch([str(s) for s in scenes], tmp_path / "maps", bundle, OPTIONS)
     assert [r.status for r in again] == ["already there", "done", "already there"]
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from geounet.mapping.pipeline import Options, Progress, map_scene
+from geounet.mapping.pipeline import map_scene
+from geounet.mapping.progress import Progress
 from geounet.mapping.workspace import partial_of
 from geounet.model.bundle import ModelBundle
+from geounet.options import Options
 
 MakeScene = Callable[..., Path]
 OPTIONS = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32", formats=("gpkg",))

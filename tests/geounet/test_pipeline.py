@@ -13,9 +13,11 @@ import pytest
 import rasterio
 from rasterio.features import rasterize
 
-from geounet.mapping.pipeline import Options, Progress, map_scene
+from geounet.mapping.pipeline import map_scene
+from geounet.mapping.progress import Progress
 from geounet.mapping.workspace import partial_of
 from geounet.model.bundle import ModelBundle
+from geounet.options import Options
 from tiles.errors import OutputError, SceneError
 
 OPTIONS = Options(

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geounet.engines import TTA, EngineSpec
+from geounet.engines.choose import TTA
+from geounet.engines.engine import EngineSpec
 from geounet.errors import ResourceError
 from geounet.mapping.cost import Cost, Pixels, cost_of, device_memory_needed, memory_needed, require_disk
-from geounet.mapping.pipeline import Options, map_scene
-from geounet.mapping.plan import make_plan
+from geounet.mapping.pipeline import map_scene
+from geounet.mapping.planner import make_plan
 from geounet.model.bundle import ModelBundle
+from geounet.options import Options
 from tiles.errors import GridError
 
 SPEC = EngineSpec("openvino", "cpu", "bf16")
@@ -149,7 +151,7 @@ def test_blocks_of_columns_give_the_same_map(
     scene = make_scene(tmp_path / "scene.tif", rows=200, cols=330, nodata_rows=30)
     options = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32", probabilities=True)
     whole = map_scene(scene, bundle, tmp_path / "whole", options)
-    monkeypatch.setattr("geounet.mapping.pipeline.make_plan", _in_blocks)
+    monkeypatch.setattr("geounet.mapping.planner.make_plan", _in_blocks)
     parts = map_scene(scene, bundle, tmp_path / "parts", options)
     assert parts.summary["plan"]["block_chips"] == 2
     for name in ("classes.tif", "confidence.tif", "probabilities.tif", "polygons.gpkg", "preview.png"):

@@ -9,10 +9,10 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geounet.mapping.pipeline import Options, map_scene
+from geounet.mapping.pipeline import map_scene
 from geounet.model.bundle import ModelBundle
-from geounet.outputs.polygon_limit import keep_polygons_few
-from geounet.service.features.layer import count_of
+from geounet.options import Options
+from geounet.outputs.polygon_limit import count_of, keep_polygons_few
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
 from tiles.polygons.polygonise import polygonise

@@ -17,8 +17,9 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.validation import JsonSchemaSTACValidator
 from rasterio.warp import transform as transform_points
 
-from geounet.mapping.pipeline import Options, map_scene
+from geounet.mapping.pipeline import map_scene
 from geounet.model.bundle import ModelBundle
+from geounet.options import Options
 from geounet.outputs.stac_item import stac_item
 from tiles.scene.scene import open_scene
 

@@ -15,9 +15,12 @@ from geounet.service.errors import (
     StorageError,
     TooLargeError,
 )
+from geounet.service.housekeeping import tidy
 from geounet.service.jobs import JobRequest, JobState, worker_name
+from geounet.service.scenes import SceneRecord
 from geounet.service.settings import MEGA, ServiceSettings
-from geounet.service.store import SceneRecord, Share, Store
+from geounet.service.store import Store
+from geounet.service.uploads import Share
 
 FREE = Share()
 
@@ -55,8 +58,8 @@ def finish(store: Store, scene: SceneRecord) -> str:
 def test_a_kept_upload_is_a_scene_after_a_restart(tmp_path: Path, store: Store) -> None:
     record = add(store)
     again = open_store(tmp_path)
-    assert again.scene(record.id) == record
-    assert again.scene_path(record.id).read_bytes() == b"12345"
+    assert again.scenes.get(record.id) == record
+    assert again.scenes.path(record.id).read_bytes() == b"12345"
     assert list((store.root / "incoming").iterdir()) == []
 
 
@@ -98,8 +101,8 @@ def test_a_scene_that_a_job_needs_stays(store: Store) -> None:
     store.queue.cancel(job.id)
     store.delete_scene(scene.id)
     with pytest.raises(NotFoundError):
-        store.scene(scene.id)
-    assert not store.scene_path(scene.id).parent.exists()
+        store.scenes.get(scene.id)
+    assert not store.scenes.path(scene.id).parent.exists()
 
 
 def test_publishing_is_fenced(store: Store) -> None:
@@ -113,34 +116,34 @@ def test_publishing_is_fenced(store: Store) -> None:
     assert other is not None
     with pytest.raises(LostLeaseError):
         store.publish(job, worker)
-    assert not store.map_folder(job.id).exists()
+    assert not store.maps.folder(job.id).exists()
     assert store.queue.get(job.id).state is JobState.RUNNING
 
 
 def test_a_deleted_map_is_gone_with_its_job(store: Store) -> None:
     map_id = finish(store, add(store, "me"))
-    assert [m.id for m in store.maps("me", everyone=False, after=None, limit=9)] == [map_id]
-    assert store.used_by("me") == (8, 10)
+    assert [m.id for m in store.maps.page("me", everyone=False, after=None, limit=9)] == [map_id]
+    assert store.scenes.used_by("me") == (8, 10)
     store.delete_map(map_id)
-    assert store.used_by("me") == (5, 10)
+    assert store.scenes.used_by("me") == (5, 10)
     with pytest.raises(NotFoundError):
-        store.map(map_id)
+        store.maps.get(map_id)
     with pytest.raises(NotFoundError):
         store.queue.get(map_id)
-    assert not store.map_folder(map_id).exists()
+    assert not store.maps.folder(map_id).exists()
 
 
 def test_what_is_older_than_the_days_to_keep_goes(tmp_path: Path) -> None:
     store = open_store(tmp_path, keep_days=2)
     scene = add(store)
     map_id = finish(store, scene)
-    store.tidy(time.time() + 1.9 * 86400)
-    assert store.map(map_id)
-    store.tidy(time.time() + 2.1 * 86400)
+    tidy(store, time.time() + 1.9 * 86400)
+    assert store.maps.get(map_id)
+    tidy(store, time.time() + 2.1 * 86400)
     with pytest.raises(NotFoundError):
-        store.map(map_id)
+        store.maps.get(map_id)
     with pytest.raises(NotFoundError):
-        store.scene(scene.id)
+        store.scenes.get(scene.id)
     assert store.used() == 0
 
 
@@ -148,7 +151,7 @@ def test_tidying_removes_what_a_crash_left_and_nothing_else(store: Store) -> Non
     scene = add(store)
     waiting = store.queue.submit(JobRequest(None, scene.id, "m", {}))
     orphans = [store.root / kind / "orphan" for kind in ("scenes", "maps", "work")]
-    kept = [store.work_folder(waiting), store.scene_path(scene.id).parent]
+    kept = [store.work_folder(waiting), store.scenes.path(scene.id).parent]
     for folder in (*orphans, kept[0]):
         folder.mkdir()
     long_ago = time.time() - 3600
@@ -156,7 +159,7 @@ def test_tidying_removes_what_a_crash_left_and_nothing_else(store: Store) -> Non
         os.utime(folder, (long_ago, long_ago))
     (store.root / "incoming" / "left.part").touch()
     running = store.begin_upload(None, FREE, 10, None)
-    store.tidy()
+    tidy(store)
     assert not any(folder.exists() for folder in orphans)
     assert all(folder.exists() for folder in kept)
     assert [p.name for p in (store.root / "incoming").iterdir()] == [running.path.name]
@@ -168,9 +171,9 @@ def test_a_name_from_outside_never_becomes_a_path(store: Store) -> None:
     upload.write(b"x")
     record = store.keep(upload, None, "../../etc/passwd", {}, 1, FREE)
     upload.close()
-    assert store.scene_path(record.id).is_relative_to(store.root / "scenes")
-    assert store.same_scene(None, "../../etc/passwd", record.sha256) == record
-    assert store.same_scene("me", "../../etc/passwd", record.sha256) is None
+    assert store.scenes.path(record.id).is_relative_to(store.root / "scenes")
+    assert store.scenes.same(None, "../../etc/passwd", record.sha256) == record
+    assert store.scenes.same("me", "../../etc/passwd", record.sha256) is None
     assert replace(record, name="x") != record
 
 

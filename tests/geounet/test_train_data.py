@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from geounet.datasets.config import SplitConfig
 from geounet.datasets.load import load_data, reduced, without_border
 from geounet.datasets.split import Place, split_by_block
 from geounet.errors import TrainingError
-from geounet.train.config import SplitConfig, TrainConfig, check_config, load_config
+from geounet.train.config import TrainConfig, check_config, load_config
 from geounet.train.sampler import CropSampler
 
 LEGEND = [
@@ -276,9 +277,10 @@ def test_crops_depend_on_seed_and_step_alone(step: int) -> None:
 def _samplers() -> tuple[CropSampler, CropSampler]:
     import torch
 
+    from geounet.datasets.config import SourceConfig
     from geounet.datasets.labels import LabelCodes
     from geounet.datasets.load import DataSet, Sample, Source
-    from geounet.train.config import AugmentConfig, SamplingConfig, SourceConfig
+    from geounet.train.config import AugmentConfig, SamplingConfig
 
     codes = LabelCodes.of(("built", "plants", "water"))
     rng = np.random.default_rng(0)

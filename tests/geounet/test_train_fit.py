@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
+from geounet.datasets.config import SourceConfig, SplitConfig
 from geounet.datasets.labels import IGNORE, LabelCodes
 from geounet.datasets.load import DataSet, Sample, Source
 from geounet.errors import TrainingError
@@ -19,15 +20,7 @@ from geounet.train.augment.class_mix import class_mixed
 from geounet.train.augment.colours import Augmenter, blurred, tables
 from geounet.train.augment.flood import flooded
 from geounet.train.calibrate import fit_temperature
-from geounet.train.config import (
-    AugmentConfig,
-    SamplingConfig,
-    ScheduleConfig,
-    SourceConfig,
-    SplitConfig,
-    TrainConfig,
-    check_config,
-)
+from geounet.train.config import AugmentConfig, SamplingConfig, ScheduleConfig, TrainConfig, check_config
 from geounet.train.depthwise import depthwise_in_float32
 from geounet.train.fit import CHECKPOINT, Moment, fit, rate_at
 from geounet.train.sampler import CropSampler

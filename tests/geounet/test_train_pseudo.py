@@ -12,11 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from geounet.cli.app import app
+from geounet.datasets.config import SplitConfig
 from geounet.datasets.labels import LabelCodes
 from geounet.datasets.load import load_data
 from geounet.errors import TrainingError
 from geounet.model.bundle import ModelBundle
-from geounet.train.config import SplitConfig, TrainConfig, check_config
+from geounet.train.config import TrainConfig, check_config
 from geounet.train.pseudo import pseudo_label, write_pseudo_labels
 
 CODES = LabelCodes.of(("building", "tree", "water")).with_sets(["building|water", "!tree"])

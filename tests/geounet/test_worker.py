@@ -16,7 +16,8 @@ import pytest
 from geounet.service.jobs import Job, JobRequest, JobState
 from geounet.service.processes.worker import Worker
 from geounet.service.settings import ServiceSettings
-from geounet.service.store import Share, Store
+from geounet.service.store import Store
+from geounet.service.uploads import Share
 
 STUB = '''
 import os, signal, sys, time
@@ -115,8 +116,8 @@ def test_a_job_becomes_a_map(store: Store) -> None:
     after = store.queue.get(job.id)
     assert after.state is JobState.DONE
     assert after.progress is not None
-    assert (store.map_folder(job.id) / "result").read_text() == RESULT
-    record = store.map(job.id)
+    assert (store.maps.folder(job.id) / "result").read_text() == RESULT
+    record = store.maps.get(job.id)
     assert (record.title, record.model, record.bytes) == ("field.tif", "toy", len(RESULT))
     assert not store.work_folder(job).exists()
 
@@ -160,7 +161,7 @@ def test_a_crash_costs_its_own_job_only(store: Store) -> None:
 
 
 def test_an_unknown_model_fails_the_job(store: Store) -> None:
-    job = store.queue.submit(JobRequest(None, store.scene(submit(store).scene).id, "gone", {}))
+    job = store.queue.submit(JobRequest(None, store.scenes.get(submit(store).scene).id, "gone", {}))
     work(store)
     error = store.queue.get(job.id).error
     assert error is not None
@@ -174,7 +175,7 @@ def test_a_running_job_is_cancelled_and_leaves_nothing(store: Store) -> None:
         store.queue.cancel(job.id)
         wait(lambda: store.queue.get(job.id).state is JobState.CANCELLED)
         wait(lambda: not store.work_folder(job).exists())
-    assert not store.map_folder(job.id).exists()
+    assert not store.maps.folder(job.id).exists()
 
 
 def test_a_worker_that_is_stopped_gives_its_job_back(store: Store) -> None:
@@ -186,7 +187,7 @@ def test_a_worker_that_is_stopped_gives_its_job_back(store: Store) -> None:
     after = store.queue.get(job.id)
     assert (after.state, after.crashes) == (JobState.QUEUED, 0)
     work(store)
-    assert (store.map_folder(job.id) / "result").read_text() == RESULT
+    assert (store.maps.folder(job.id) / "result").read_text() == RESULT
 
 
 def test_a_killed_worker_takes_its_child_along_and_the_next_goes_on_from_the_spool(store: Store) -> None:
@@ -201,7 +202,7 @@ def test_a_killed_worker_takes_its_child_along_and_the_next_goes_on_from_the_spo
     work(store)
     after = store.queue.get(job.id)
     assert (after.state, after.crashes) == (JobState.DONE, 1)
-    assert (store.map_folder(job.id) / "result").read_text() == RESULT  # a start over would have doubled lines
+    assert (store.maps.folder(job.id) / "result").read_text() == RESULT  # a start over would have doubled lines
     assert time.monotonic() - began < 20
 
 
@@ -219,15 +220,15 @@ def test_a_sleeping_worker_is_fenced_and_its_child_ended(store: Store) -> None:
         time.sleep(0.5)
         assert process.poll() is None
     assert store.queue.get(job.id).state is JobState.DONE
-    assert (store.map_folder(job.id) / "result").read_text() == RESULT
+    assert (store.maps.folder(job.id) / "result").read_text() == RESULT
 
 
 def test_a_map_that_was_moved_but_not_noted_is_noted(store: Store) -> None:
     job = submit(store, do="crash")
-    store.map_folder(job.id).mkdir()
+    store.maps.folder(job.id).mkdir()
     work(store)
     assert store.queue.get(job.id).state is JobState.DONE
-    assert store.map(job.id).bytes == 0
+    assert store.maps.get(job.id).bytes == 0
 
 
 def test_many_jobs_survive_random_kills(store: Store) -> None:
@@ -247,4 +248,4 @@ def test_many_jobs_survive_random_kills(store: Store) -> None:
     assert finished()
     states = {store.queue.get(j.id).state for j in jobs}
     assert states == {JobState.DONE}
-    assert {(store.map_folder(j.id) / "result").read_text() for j in jobs} == {RESULT}
+    assert {(store.maps.folder(j.id) / "result").read_text() for j in jobs} == {RESULT}

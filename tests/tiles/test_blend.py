@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiles.chips import blend_arrays as accumulate
+from tiles.chips import blend_arrays
 from tiles.chips.arrays import namespace
 from tiles.chips.blend import Scores, Strip, axis_weights, blend
 from tiles.chips.grid import Axis, ChipGrid
@@ -214,7 +214,7 @@ def test_whole_array_operations_give_the_bytes_of_the_compiled_loop(
     mine = [s for s in scores if s.row >= first and block.first <= s.col < block.last]
     compiled = list(blend(mine, grid, LEGEND, first_row=first, block=block, probabilities=probabilities))
     other = on_tensors(mine) if kind == "torch" else mine
-    with patch("tiles.chips.blend._kernel_for", lambda _: accumulate.blend_chip):
+    with patch("tiles.chips.blend._kernel_for", lambda _: blend_arrays.blend_chip):
         found = list(blend(other, grid, LEGEND, first_row=first, block=block, probabilities=probabilities))
     assert [s.top for s in found] == [s.top for s in compiled]
     for one, two in zip(found, compiled, strict=True):

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiles.chips.cut import cut
-from tiles.chips.grid import ChipGrid, Window
+from tiles.chips.grid import ChipGrid
 from tiles.errors import SceneError
+from tiles.window import Window
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tiles.generalise
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 from scipy.ndimage import label
 
+import tiles.polygons.generalise
 from tiles.georef import Georef
 from tiles.legend import NODATA
 from tiles.polygons.generalise import merge_small_regions

@@ -13,7 +13,8 @@ from tiles.chips.blend import Strip
 from tiles.chips.spool import Spool
 from tiles.georef import Georef
 from tiles.legend import NODATA, LandClass, Legend
-from tiles.rasters.write import class_areas, read_legend, write_rasters
+from tiles.rasters.areas import class_areas
+from tiles.rasters.write import read_legend, write_rasters
 
 LEGEND = Legend((LandClass(0, "roof & wall", (200, 0, 0)), LandClass(2, "<grass>", (0, 200, 0))))
 GEOREF = Georef(CRS.from_epsg(32613), Affine(1.2, 0, 490000, 0, -1.2, 4440000), (700, 900))

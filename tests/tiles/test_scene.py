@@ -13,11 +13,11 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiles.chips.grid import Window
 from tiles.errors import SceneError
 from tiles.scene.scene import open_scene
 from tiles.scene.validity import Validity
 from tiles.scene.window_reader import DatasetLayer
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

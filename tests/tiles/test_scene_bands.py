@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiles.chips.grid import Window
 from tiles.errors import BandError
 from tiles.scene.bands import canonical
 from tiles.scene.scene import Scene, open_scene
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

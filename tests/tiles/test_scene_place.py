@@ -9,9 +9,9 @@ import pytest
 from affine import Affine
 from rasterio.control import GroundControlPoint
 
-from tiles.chips.grid import Window
 from tiles.errors import SceneError
 from tiles.scene.scene import open_scene
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

@@ -12,9 +12,9 @@ from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
 
-from tiles.chips.grid import Window
 from tiles.errors import BandError, SceneError
 from tiles.scene.scene import open_scene
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

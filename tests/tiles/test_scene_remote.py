@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tiles.chips.grid import Window
 from tiles.errors import SceneError
 from tiles.scene.scene import open_scene
 from tiles.scene.source import gdal_environment, is_remote, local_path
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

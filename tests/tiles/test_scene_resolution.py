@@ -12,10 +12,10 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiles.chips.grid import Window
 from tiles.scene.reduce import ReducedLayer, Reduction
 from tiles.scene.scene import open_scene
 from tiles.scene.window_reader import Pixels
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tiles.chips.grid import Window
 from tiles.scene import fingerprint as fingerprint_module
 from tiles.scene.scene import open_scene
 from tiles.scene.window_reader import DatasetLayer
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

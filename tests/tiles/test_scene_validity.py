@@ -11,9 +11,9 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiles.chips.grid import Window
 from tiles.scene.scene import Scene, open_scene
 from tiles.scene.validity import holds, is_mask_band
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 RGB = ("red", "green", "blue")

@@ -21,8 +21,9 @@ from tiles.errors import VectorError
 from tiles.georef import Georef
 from tiles.legend import NODATA, LandClass, Legend
 from tiles.polygons.polygonise import PolygonBatch, polygonise
+from tiles.vectors.formats import FORMATS
 from tiles.vectors.wgs84 import ToWgs84
-from tiles.vectors.write import FORMATS, LAYER, write_vector_files, write_vectors
+from tiles.vectors.write import LAYER, write_vector_files, write_vectors
 
 LEGEND = Legend((LandClass(0, "bare ground", (200, 170, 120)), LandClass(1, "tree", (0, 99, 0))))
 ATTRIBUTES = ["class_id", "class_name", "area_m2", "perimeter_m", "confidence", "pixel_count"]

@@ -17,10 +17,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from tiles.chips import blend_arrays as accumulate
+from tiles.chips import blend_arrays
 from tiles.chips.arrays import namespace
-from tiles.chips.grid import Axis, Block, ChipGrid, Window
+from tiles.chips.grid import Axis, Block, ChipGrid
 from tiles.legend import NODATA, Legend
+from tiles.window import Window
 
 Bytes = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
@@ -210,7 +211,7 @@ class _Canvas:
 
 
 def _kernel_for(xp: Any) -> Callable[..., None]:
-    return _blend_chip if xp is np else accumulate.blend_chip
+    return _blend_chip if xp is np else blend_arrays.blend_chip
 
 
 @numba.njit(cache=True, nogil=True, boundscheck=False)

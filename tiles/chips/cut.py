@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tiles.chips.grid import Block, ChipGrid, Window
+from tiles.chips.grid import Block, ChipGrid
 from tiles.chips.prefetch import ahead
+from tiles.window import Window
 
 Counts = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tiles.chips.blend import Strip
+from tiles.durable import replacing
 from tiles.errors import OutputError, SpoolError
 
 Bytes = npt.NDArray[np.uint8]
@@ -214,15 +215,5 @@ def _write_at(descriptor: int, rows: Bytes, offset: int) -> None:
 
 
 def _write_synced(path: Path, text: str) -> None:
-    """Replace a file in one step; it is on the disk when this returns."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -1,8 +1,8 @@
 """Class and confidence rows -> polygons that fit each other exactly.
 
-Rows are gathered into bands (`tiles.polygons.blocks`) and generalised (`tiles.polygons.generalise`); each band is labelled
-(`tiles.polygons.regions`), its boundaries are traced once as arcs (`tiles.polygons.arcs`) and simplified (`tiles.polygons.simplify`); a region
-that does not go on below is put together from its arcs (`tiles.polygons.rings`) and leaves. Nothing depends on how the rows
+Rows are gathered into bands (`blocks`) and generalised (`generalise`); each band is labelled
+(`regions`), its boundaries are traced once as arcs (`arcs`) and simplified (`simplify`); a region
+that does not go on below is put together from its arcs (`rings`) and leaves. Nothing depends on how the rows
 were cut into strips: the bands are given by the raster's shape.
 """
 

@@ -3,11 +3,8 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import escape
 
-import numba
-import numpy as np
 import rasterio
 import rasterio.shutil
 
@@ -136,36 +133,3 @@ def read_legend(tags: dict[str, str]) -> Legend | None:
     """The legend that a class raster carries in its tags, None where there is none."""
     text = tags.get(LEGEND_TAG)
     return Legend.from_records(json.loads(text)) if text else None
-
-
-def class_areas(
-    spool: Spool, georef: Georef, legend: Legend, block: int = 64
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Square metres on the ellipsoid a class, then of nodata: float64 (classes + 1,).
-
-    Pixels are counted in blocks of `block` x `block` and weighted with the area of the pixel at the block's centre.
-    For pixels of up to 10 m the error stays below a millionth.
-    """
-    rows, width = georef.shape
-    lefts = np.arange(0, width, block)
-    centres = np.minimum(lefts + block, width) / 2 + lefts / 2
-    channel = np.full(256, len(legend), dtype=np.intp)
-    channel[legend.values] = np.arange(len(legend))
-    areas = np.zeros(len(legend) + 1)
-    for top in range(0, rows, block):
-        height = min(block, rows - top)
-        counts = np.zeros((len(lefts), len(legend) + 1), dtype=np.int64)
-        _count(spool.read_layer("classes", top, height), channel, block, counts)
-        middle = np.full(len(lefts), top + height / 2)
-        areas += georef.pixel_area_m2(centres, middle) @ counts
-    return areas
-
-
-@numba.njit(cache=True, nogil=True)
-def _count(classes: Any, channel: Any, block: int, counts: Any) -> None:
-    """Add the pixels of each class in each `block` columns to `counts` (blocks, classes + 1)."""
-    for b in range(counts.shape[0]):
-        end = min((b + 1) * block, classes.shape[1])
-        for y in range(classes.shape[0]):
-            for x in range(b * block, end):
-                counts[b, channel[classes[y, x]]] += 1

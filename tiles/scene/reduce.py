@@ -12,8 +12,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from tiles.chips.grid import Window
 from tiles.scene.window_reader import Layer, Pixels
+from tiles.window import Window
 
 _BATCH_BYTES = 32_000_000
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tiles.chips.grid import Window
 from tiles.scene.window_reader import DatasetLayer, Pixels
+from tiles.window import Window
 
 Counts = npt.NDArray[Any]
 MOST_BLOCKS = 128

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from affine import Affine
 from rasterio.crs import CRS
 
-from tiles.chips.grid import Window
 from tiles.errors import SceneError
 from tiles.georef import Georef
 from tiles.scene.bands import BandMatch, SceneBand, match_bands, refuse_unreadable, scene_bands
@@ -25,6 +24,7 @@ from tiles.scene.source import check_complete, gdal_environment, is_remote, loca
 from tiles.scene.validity import Validity, alpha_band, decide, has_mask
 from tiles.scene.warp import WarpedScene
 from tiles.scene.window_reader import DatasetLayer, Layer, Pixels
+from tiles.window import Window
 
 __all__ = ["Notice", "Pixels", "Scene", "Source", "open_scene"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.windows import Window as RasterioWindow
 
-from tiles.chips.grid import Window
 from tiles.errors import SceneError
 from tiles.scene.source import CACHE_BYTES, CACHE_CEILING, GDAL_ERRORS, first_line, gdal_environment
 from tiles.scene.validity import Validity, finite, holds, measurable
+from tiles.window import Window
 
 Counts = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]

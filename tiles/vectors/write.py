@@ -22,6 +22,7 @@ from tiles.errors import VectorError
 from tiles.georef import Georef
 from tiles.legend import Legend
 from tiles.polygons.polygonise import PolygonBatch
+from tiles.vectors.formats import FORMATS
 from tiles.vectors.qgis_style import qml
 from tiles.vectors.wgs84 import ToWgs84
 
@@ -76,9 +77,9 @@ def write_vectors(
 
     Raises VectorError for an unknown format, for polygons that a format cannot hold, and where writing fails.
     """
-    unknown = [name for name in formats if name not in _WRITERS]
+    unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        raise VectorError(f"unknown vector format {', '.join(unknown)}: choose from {', '.join(_WRITERS)}")
+        raise VectorError(f"unknown vector format {', '.join(unknown)}: choose from {', '.join(FORMATS)}")
     folder.mkdir(parents=True, exist_ok=True)
     targets = {name: folder / f"{stem}.{name}" for name in formats}
     write_vector_files(batches, list(targets.values()), georef, legend)
@@ -90,8 +91,8 @@ def write_vector_files(
 ) -> None:
     """As `write_vectors`, to any files; each one's ending names its format, its folder must be there."""
     for target in targets:
-        if _format(target) not in _WRITERS:
-            raise VectorError(f"{target}: the ending must be one of .{', .'.join(_WRITERS)}")
+        if _format(target) not in FORMATS:
+            raise VectorError(f"{target}: the ending must be one of .{', .'.join(FORMATS)}")
     if not targets:
         return
     with ExitStack() as stack:
@@ -226,7 +227,7 @@ def _write_fgb(spool: _Spool, path: Path) -> None:
 
 
 def _write_parquet(spool: _Spool, path: Path) -> None:
-    from tiles.vectors.geoparquet import write_geoparquet
+    from tiles.vectors.geoparquet import write_geoparquet  # geopandas takes a second and 50 MB to import
 
     # Mapped, and left to the garbage collector: batches point into the mapping and outlive any `with` block.
     write_geoparquet(
@@ -241,5 +242,3 @@ _WRITERS: dict[str, Callable[[_Spool, Path], None]] = {
     "fgb": _write_fgb,
     "parquet": _write_parquet,
 }
-FORMATS = tuple(_WRITERS)
-"""Names of the vector formats."""

@@ -8,9 +8,8 @@ ids in a bounded cache, so that following pages and the count are one look away.
 import json
 import sqlite3
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,9 @@ from pyproj import CRS, Transformer
 from geounet.errors import GeounetError
 from geounet.service.errors import NotFoundError
 from geounet.service.features.crs_uri import CRS84
-from geounet.service.features.geometry import Bounds, BoxPart, Carrier, SearchBox, Side, read_geometries
+from geounet.service.features.geometry import Carrier, read_geometries
+from geounet.service.features.search_box import BoxPart, SearchBox, Side
+from geounet.service.features.transformers import Bounds
 
 Ids = npt.NDArray[np.int64]
 
@@ -34,8 +35,8 @@ TABLE = "landcover"
 RTREE = "rtree_landcover_geom"
 BATCH = 1000
 """Features that are in memory at once while a page is sent."""
-_CACHED_IDS = 8_000_000
-_LAYERS = 32
+
+
 _PROPERTIES = ("class_id", "class_name", "area_m2", "perimeter_m", "confidence", "pixel_count")
 _PAIRS = ", ".join(f"'{name}', {name}" for name in _PROPERTIES)
 # SQLite writes the properties as JSON: one string a feature comes over instead of six values.
@@ -65,6 +66,9 @@ class Page:
     ids: Ids
     matched: int
     more: bool
+
+
+Matches = Callable[["FeatureLayer", Filter], Ids]
 
 
 class FeatureLayer:
@@ -139,11 +143,14 @@ class FeatureLayer:
 
     # -- which features -------------------------------------------------------------------------------------------
 
-    def page(self, wanted: Filter, after: int | None, limit: int, cache: "MatchCache") -> Page:
-        """The first `limit` features behind the id `after` that match, in the order of their ids."""
+    def page(self, wanted: Filter, after: int | None, limit: int, matches: Matches | None = None) -> Page:
+        """The first `limit` features behind the id `after` that match, in the order of their ids.
+
+        `matches` finds the ids where somebody remembers them, as `MatchCache.get` does.
+        """
         if wanted.everything:
             return self._next_of_all(after, limit)
-        matched = cache.get(self, wanted)
+        matched = self.matches(wanted) if matches is None else matches(self, wanted)
         start = 0 if after is None else int(np.searchsorted(matched, after, side="right"))
         return Page(matched[start : start + limit], len(matched), start + limit < len(matched))
 
@@ -239,58 +246,6 @@ class FeatureLayer:
         return text
 
 
-class MatchCache:
-    """What filters matched, the most recent ones, up to a number of ids in all; and the open layers."""
-
-    def __init__(self, ids: int = _CACHED_IDS, layers: int = _LAYERS) -> None:
-        self._limit, self._held, self._most_layers = ids, 0, layers
-        self._matches: OrderedDict[tuple[Path, Filter], Ids] = OrderedDict()
-        self._layers: OrderedDict[Path, FeatureLayer] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def layer(self, folder: Path) -> FeatureLayer:
-        """The layer of a map's folder, opened once."""
-        with self._lock:
-            if folder in self._layers:
-                self._layers.move_to_end(folder)
-                return self._layers[folder]
-        layer = FeatureLayer(folder)
-        with self._lock:
-            self._layers[folder] = layer
-            while len(self._layers) > self._most_layers:
-                self._layers.popitem(last=False)[1].close()
-        return layer
-
-    def opened(self, folder: Path) -> FeatureLayer | None:
-        """The layer of a map's folder if it is open already."""
-        return self._layers.get(folder)
-
-    def get(self, layer: FeatureLayer, wanted: Filter) -> Ids:
-        """`layer.matches(wanted)`, remembered."""
-        key = (layer.folder, wanted)
-        with self._lock:
-            if key in self._matches:
-                self._matches.move_to_end(key)
-                return self._matches[key]
-        found = layer.matches(wanted)
-        with self._lock:
-            if key not in self._matches:
-                self._matches[key] = found
-                self._held += len(found)
-            while self._held > self._limit and len(self._matches) > 1:
-                self._held -= len(self._matches.popitem(last=False)[1])
-        return found
-
-    def forget(self, folder: Path) -> None:
-        """Let go of a map that is being deleted."""
-        with self._lock:
-            layer = self._layers.pop(folder, None)
-            for key in [k for k in self._matches if k[0] == folder]:
-                self._held -= len(self._matches.pop(key))
-        if layer is not None:
-            layer.close()
-
-
 def _conditions(sql: str, wanted: Filter) -> tuple[str, list[Any]]:
     """The query narrowed to classes and areas, and the values to bind for that."""
     values: list[Any] = []
@@ -320,9 +275,3 @@ def _joined(make: Callable[[Ids], str], ids: Ids) -> Iterator[bytes]:
         if text:
             yield (text if first else "," + text).encode()
             first = False
-
-
-def count_of(path: Path) -> int:
-    """Polygons in a GeoPackage, without opening it for more."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        return int(db.execute(f"SELECT count(*) FROM {RTREE}").fetchone()[0])

@@ -5,14 +5,14 @@ them. The worker therefore keeps what a page in CRS 84 holds of each feature in 
 clipped or asked for in another CRS is made from the GeoPackage as ever.
 """
 
-import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from geounet.service.errors import BadRequestError
 from geounet.service.features.crs_uri import CRS84
-from geounet.service.features.layer import BATCH, TEXTS_FILE, FeatureLayer, Filter, MatchCache
+from geounet.service.features.layer import BATCH, TEXTS_FILE, FeatureLayer, Filter
+from tiles.durable import replacing
 
 
 def write_feature_texts(folder: Path) -> None:
@@ -21,28 +21,23 @@ def write_feature_texts(folder: Path) -> None:
     A table `features` of `fid` and `text`: what `FeatureLayer.geojson` gives for that feature.
     """
     layer = FeatureLayer(folder)
-    unfinished = folder / f".{TEXTS_FILE}.part"
-    unfinished.unlink(missing_ok=True)
     (folder / TEXTS_FILE).unlink(missing_ok=True)
-    try:
-        with closing(sqlite3.connect(unfinished)) as db, closing(layer):
-            _fill(db, layer)
-    except BadRequestError:
-        unfinished.unlink(missing_ok=True)
-        return
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(folder / TEXTS_FILE)
+    with suppress(BadRequestError), closing(layer), replacing(folder / TEXTS_FILE) as part:
+        _fill(part, layer)
 
 
-def _fill(db: sqlite3.Connection, layer: FeatureLayer) -> None:
+def _fill(path: Path, layer: FeatureLayer) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        _write_texts(db, layer)
+
+
+def _write_texts(db: sqlite3.Connection, layer: FeatureLayer) -> None:
     carrier = layer.carrier(CRS84)
     db.execute("PRAGMA journal_mode = OFF")  # the file is nobody's until it is complete
     db.execute("PRAGMA synchronous = OFF")
     db.execute("CREATE TABLE features (fid INTEGER PRIMARY KEY, text TEXT NOT NULL)")
-    unused = MatchCache()
-    page = layer.page(Filter(), None, BATCH, unused)
+    page = layer.page(Filter(), None, BATCH)
     while len(page.ids):
         db.executemany("INSERT INTO features VALUES (?, ?)", layer.texts(page.ids, carrier))
-        page = layer.page(Filter(), int(page.ids[-1]), BATCH, unused)
+        page = layer.page(Filter(), int(page.ids[-1]), BATCH)
     db.commit()

@@ -1,4 +1,4 @@
-"""The process that makes maps for a worker: `python -m geounet.service.processes.map_child`, one JSON line a job on standard input.
+"""The process that makes maps for a worker (`python -m` with this module), one JSON line a job on standard input.
 
 It answers with JSON lines: `{"ready": true}` once, `{"progress": {...}}` while it works, then `{"done": true}` or
 `{"error": {...}}`. A crash in here - a damaged scene in a decoder, memory running out - costs the job in hand only.
@@ -19,7 +19,9 @@ from typing import IO, TYPE_CHECKING, Any
 from geounet.service.processes.sandbox import die_with_parent
 
 if TYPE_CHECKING:
-    from geounet.mapping.pipeline import EngineShelf, Options, Progress
+    from geounet.mapping.engine_shelf import EngineShelf
+    from geounet.mapping.progress import Progress
+    from geounet.options import Options
 
 Say = Callable[[Mapping[str, Any]], None]
 Make = Callable[[Mapping[str, Any], Say], None]
@@ -38,7 +40,8 @@ class MapMaker:
 
         Raises whatever `map_scene` raises.
         """
-        from geounet.mapping.pipeline import EngineShelf, map_scene
+        from geounet.mapping.engine_shelf import EngineShelf
+        from geounet.mapping.pipeline import map_scene
         from geounet.model.bundle import ModelBundle
         from geounet.outputs.polygon_limit import keep_polygons_few
         from geounet.service.features.texts import write_feature_texts
@@ -61,8 +64,8 @@ class MapMaker:
 
 
 def options_of(task: Mapping[str, Any]) -> "Options":
-    """`geounet.mapping.pipeline.Options` of a job's options; the GeoPackage is always made, the service reads it."""
-    from geounet.mapping.pipeline import Options
+    """`geounet.options.Options` of a job's options; the GeoPackage is always made, the service reads it."""
+    from geounet.options import Options
 
     given = {name: value for name, value in task["options"].items() if name != "area" and value is not None}
     given["formats"] = tuple(dict.fromkeys(("gpkg", *given.get("formats", ("geojson",)))))

@@ -1,4 +1,4 @@
-"""The process that reads rasters for the API: `python -m geounet.service.processes.raster_child`, one JSON request a line.
+"""The process that reads rasters for the API: one JSON request a line on standard input.
 
 Web-map tiles and points of maps and of the scenes below them. A scene is a stranger's file: it is opened with the
 GTiff driver only, in a fenced process, and a crash in here costs one answer. Answers are a JSON line with the length

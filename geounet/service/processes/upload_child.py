@@ -1,4 +1,4 @@
-"""The process that opens an upload for the first time: `python -m geounet.service.processes.upload_child`, one request on standard input.
+"""The process that opens an upload for the first time: one request on standard input.
 
 It fences itself before GDAL is loaded and opens the file with the GTiff driver only.
 `geounet.service.processes.upload_check` starts it, and outlives whatever happens in here.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def inspect(path: str, name: str, fit: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the file is (`facts`), and whether a model can use it as asked (`fit`); see `geounet.service.processes.upload_check`."""
+    """What the file is (`facts`), and whether a model can use it as asked (`fit`); see `upload_check`."""
     from tiles.errors import TilesError
 
     try:

@@ -2,32 +2,26 @@
 
 import contextlib
 import fcntl
-import json
 import logging
-import os
-import selectors
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
 from geounet.errors import GeounetError
 from geounet.service.catalog import Catalog
 from geounet.service.errors import LostLeaseError
+from geounet.service.housekeeping import tidy
 from geounet.service.jobs import Job, JobProgress, process_alive, worker_name
-from geounet.service.processes.sandbox import GDAL_SETTINGS
+from geounet.service.processes.child import Child
 from geounet.service.settings import ServiceSettings
 from geounet.service.store import Store
 
 log = logging.getLogger("geounet.service.processes.worker")
-mapper_log = logging.getLogger("geounet.service.processes.map_child")
+
 
 MAPPER = "geounet.service.processes.map_child:MapMaker"
 IDLE_SECONDS = 0.2
@@ -119,9 +113,9 @@ class Worker:
         log.info("job left", extra={"job": job.id, "outcome": str(outcome)})
 
     def _task(self, job: Job) -> dict[str, Any]:
-        scene = self.store.scene(job.scene)
+        scene = self.store.scenes.get(job.scene)
         return {
-            "scene": str(self.store.scene_path(job.scene)),
+            "scene": str(self.store.scenes.path(job.scene)),
             "name": scene.name,
             "model": str(self.catalog.locate(job.model)),
             "out": str(self.store.work_folder(job) / "map"),
@@ -196,88 +190,4 @@ class Worker:
         now = time.monotonic()
         if now - self._tidied > TIDY_SECONDS:
             self._tidied = now
-            self.store.tidy()
-
-
-class Child:
-    """The mapping process of a worker, and what it says."""
-
-    def __init__(self, mapper: str) -> None:
-        self.tasks = 0
-        self.ended = False
-        self._buffer = b""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "geounet.service.processes.map_child", mapper],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **_mapping_environment()},
-        )
-        self._job: str | None = None
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._out, selectors.EVENT_READ)
-        self.identity = (self._process.pid, psutil.Process(self._process.pid).create_time())
-
-    @property
-    def _out(self) -> IO[bytes]:
-        assert self._process.stdout is not None
-        return self._process.stdout
-
-    def _listen(self) -> None:
-        """What libraries print, and the stack trace of a bug, become lines of the log that name the job."""
-        assert self._process.stderr is not None
-        with self._process.stderr as printed:
-            for line in printed:
-                text = line.decode("utf-8", "replace").rstrip()
-                if text:
-                    mapper_log.warning("%s", text, extra={"job": self._job})
-
-    def send(self, task: Mapping[str, Any], job: str) -> None:
-        """Start a job; a process that has died meanwhile shows in `messages`."""
-        self.tasks += 1
-        self._job = job
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(dict(task)).encode() + b"\n")
-            self._process.stdin.flush()
-
-    def messages(self, seconds: float) -> Iterator[dict[str, Any]]:
-        """What the process says within `seconds`; returns early once it has said something or is gone."""
-        if self.ended or not self._selector.select(seconds):
-            return
-        chunk = os.read(self._out.fileno(), 65536)
-        self.ended = not chunk
-        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
-
-    def how_it_ended(self) -> str:
-        """For people: the signal or exit status of a process that ended by itself."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-        code = self._process.returncode
-        if code is None:
-            return "it stopped answering"
-        if code >= 0:
-            return f"exit status {code}"
-        name = signal.Signals(-code).name
-        return f"signal {name}, often a lack of memory" if name == "SIGKILL" else f"signal {name}"
-
-    def kill(self) -> None:
-        """End the process now and wait for it to be gone."""
-        self._process.kill()
-        self._process.wait()
-        self._listener.join(5)
-        self._selector.close()
-        self._out.close()
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-
-
-def _mapping_environment() -> dict[str, str]:
-    # The fences that cost no speed: no sidecar files, no network. Memory is not fenced, networks need address space.
-    kept = ("GDAL_DISABLE_READDIR_ON_OPEN", "GDAL_PAM_ENABLED", "CPL_VSIL_CURL_ALLOWED_EXTENSIONS", "GDAL_HTTP_TIMEOUT")
-    return {name: GDAL_SETTINGS[name] for name in kept}
+            tidy(self.store)

@@ -1,0 +1,106 @@
+"""What clients send: a job's options and the body that asks for a job."""
+
+from typing import Annotated, Any, Literal
+
+import shapely
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from shapely.geometry import shape
+
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$", examples=["5f1c0d9e8b7a65432100"])]
+BandName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+BandNumber = Annotated[int, Field(ge=1, le=65535)]
+Format = Literal["gpkg", "geojson", "geojsonl", "fgb", "parquet"]
+_MOST_VERTICES = 10_000
+
+
+class Wire(BaseModel):
+    """Root of the bodies that clients send: an unknown field is an error, not a silent loss."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Area(Wire):
+    """A GeoJSON Polygon or MultiPolygon in longitude and latitude."""
+
+    type: Literal["Polygon", "MultiPolygon"]
+    coordinates: list[Any]
+
+    @field_validator("coordinates")
+    @classmethod
+    def _small(cls, value: list[Any]) -> list[Any]:
+        if _numbers(value, 0) > 3 * _MOST_VERTICES:
+            raise ValueError(f"an area may have {_MOST_VERTICES} vertices: simplify it")
+        return value
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Area":
+        try:
+            area = shape({"type": self.type, "coordinates": self.coordinates})
+        except (ValueError, TypeError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
+            raise ValueError("the coordinates make no polygon: see RFC 7946, section 3.1.6") from error
+        west, south, east, north = area.bounds if not area.is_empty else (1.0, 1.0, 0.0, 0.0)
+        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+            raise ValueError("the area must be given in longitude and latitude and cover some ground")
+        if not area.is_valid:
+            raise ValueError(f"the area is no valid polygon: {shapely.is_valid_reason(area)}")
+        return self
+
+
+def _numbers(value: Any, depth: int) -> int:
+    if depth > 4:
+        raise ValueError("the coordinates are nested too deeply")
+    if not isinstance(value, list):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e6:
+            raise ValueError("coordinates are numbers in degrees")
+        return 1
+    return sum(_numbers(v, depth + 1) for v in value)
+
+
+class JobOptions(Wire):
+    """Everything that may be chosen about one map; what is left out is recommended."""
+
+    bands: Annotated[dict[BandName, BandNumber], Field(min_length=1, max_length=64)] | None = Field(
+        default=None,
+        description="Which band of the file is which, from 1.",
+        examples=[{"red": 5, "green": 3, "blue": 2}],
+    )
+    assume_crs: Annotated[str, Field(pattern=r"^(EPSG|ESRI|IAU_2015):[0-9]{1,7}$")] | None = Field(
+        default=None, description="CRS of a scene that has none.", examples=["EPSG:32613"]
+    )
+    stretch: Annotated[str, Field(pattern=r"^(none|auto|-?[0-9.]{1,20},-?[0-9.]{1,20})$")] | None = Field(
+        default=None, description="LO,HI: these counts become dark and bright; none: counts are 0-255 already."
+    )
+    force: bool = Field(default=False, description="Go on where resolution or values do not fit the model.")
+    min_area_m2: Annotated[float, Field(ge=0, le=1e12)] | None = Field(
+        default=None, description="Smallest polygon; smaller ones join a neighbour."
+    )
+    simplify_px: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        default=None, description="Tolerance in pixels by which polygon borders may be simplified."
+    )
+    formats: Annotated[list[Format], Field(max_length=5)] = Field(
+        default=["gpkg", "geojson"], description="Polygon files; the GeoPackage is always made."
+    )
+    probabilities: bool = Field(default=False, description="Also write probabilities.tif.")
+    tta: Literal["none", "flips", "d4", "scales", "all"] = Field(
+        default="none",
+        description="Average views of every chip: 4 (flips) or 8 (d4) turned and mirrored, 3 sizes (scales), or all.",
+    )
+    area: Area | None = Field(default=None, description="Map only this part of the scene.")
+
+
+_EXAMPLE_JOB: dict[str, Any] = {
+    "scene": "5f1c0d9e8b7a65432100",
+    "options": {"bands": {"red": 5, "green": 3, "blue": 2}, "min_area_m2": 10, "formats": ["gpkg", "geojson"]},
+}
+
+
+class JobRequestBody(Wire):
+    """Body of POST /jobs."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"examples": [_EXAMPLE_JOB]})
+
+    scene: Id
+    model: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="Default: the recommended model."
+    )
+    options: JobOptions = JobOptions()

@@ -1,0 +1,130 @@
+"""The options that commands share, and how their texts are read."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tiles.vectors.formats import FORMATS
+
+if TYPE_CHECKING:
+    from geounet.options import Options
+
+
+Scene = Annotated[str, typer.Argument(help="A GeoTIFF.", show_default=False)]
+Model = Annotated[str, typer.Option("--model", "-m", help="Name or folder of a bundle; see `geounet models`.")]
+
+Bands = Annotated[
+    str | None,
+    typer.Option(help="Which band of the file is which, from 1: red=5,green=3,blue=2.", show_default=False),
+]
+
+Stretch = Annotated[
+    str | None,
+    typer.Option(
+        help="LO,HI: these counts become dark and bright; none: counts are 0-255 already; "
+        "match: quantiles as in training (the default but for 8-bit counts).",
+        show_default="auto",
+    ),
+]
+
+AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a file that has none: EPSG:32613.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Go on where resolution or values do not fit the model.")]
+
+MinArea = Annotated[
+    float | None,
+    typer.Option(
+        help="Smallest polygon in square metres; smaller ones join a neighbour. 0: none do.",
+        min=0,
+        show_default="16 pixels",
+    ),
+]
+
+Simplify = Annotated[
+    float | None,
+    typer.Option(
+        help="Tolerance in pixels by which polygon borders may be simplified. 0: they follow the pixels.",
+        min=0,
+        show_default="1.25",
+    ),
+]
+
+Formats = Annotated[str, typer.Option(help="Polygon files: any of gpkg,geojson,geojsonl,fgb,parquet.")]
+Probabilities = Annotated[bool, typer.Option("--probabilities", help="Also write probabilities.tif, a band a class.")]
+ChipSize = Annotated[int | None, typer.Option(help="Pixels a chip side.", show_default="auto", min=32)]
+Overlap = Annotated[int | None, typer.Option(help="Pixels that chips share.", show_default="the model's", min=0)]
+EngineName = Annotated[str, typer.Option("--engine", help="What runs the network: auto, torch, openvino.")]
+Device = Annotated[str, typer.Option(help="Where it runs: auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option(help="auto, f32, bf16, fp16.")]
+
+Tta = Annotated[
+    str,
+    typer.Option(
+        help="Score every chip in several views and average them (test-time augmentation): none, flips (4), d4 (8), "
+        "scales (3), all (24). Takes that many times as long.",
+    ),
+]
+
+MaxMemory = Annotated[str | None, typer.Option(help="Most memory to take: 800MB, 4GB.", show_default="about 1.4GB")]
+
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a map that is there; it stays until the new one is done.")
+]
+
+Restart = Annotated[bool, typer.Option("--restart", help="Do not go on with an interrupted run, start over.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def make_options(given: dict[str, Any]) -> "Options":
+    """The options of a map from a command's arguments. Raises typer.BadParameter for what makes no sense."""
+    from geounet.options import Options
+
+    return Options(
+        bands=parse_bands(given["bands"]),
+        assume_crs=given["assume_crs"],
+        stretch=given["stretch"],
+        force=given["force"],
+        min_area_m2=given["min_area"],
+        simplify_px=given["simplify"],
+        formats=parse_formats(given["formats"]),
+        probabilities=given["probabilities"],
+        chip_size=given["chip_size"],
+        overlap=given["overlap"],
+        engine=given["engine"],
+        device=given["device"],
+        precision=given["precision"],
+        max_memory=parse_bytes(given["max_memory"]),
+        tta=given["tta"],
+    )
+
+
+def parse_bands(text: str | None) -> dict[str, int] | None:
+    """`red=5,green=3,blue=2` to a mapping from band name to band number, from 1."""
+    if text is None:
+        return None
+    bands: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        name = name.strip().lower()
+        if not name or not number.strip().isdigit() or int(number) < 1 or name in bands:
+            raise typer.BadParameter(f"'{text}': write name=number pairs, each name once, like red=5,green=3,blue=2")
+        bands[name] = int(number)
+    return bands
+
+
+def parse_bytes(text: str | None) -> int | None:
+    """`800MB` or `4GB` to bytes."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)", text.strip(), re.IGNORECASE)
+    if not found:
+        raise typer.BadParameter(f"'{text}': write a size like 800MB or 4GB")
+    return int(float(found[1]) * {"MB": 1e6, "GB": 1e9}[found[2].upper()])
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """`gpkg,geojson` to a tuple of known formats."""
+    formats = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    if unknown := [f for f in formats if f not in FORMATS]:
+        raise typer.BadParameter(f"no polygon format '{unknown[0]}', choose from: {', '.join(FORMATS)}")
+    return formats

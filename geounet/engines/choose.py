@@ -1,0 +1,83 @@
+"""From `auto` to an engine: what is installed, what the machine has, what was asked for."""
+
+from importlib.util import find_spec
+
+from geounet.engines.engine import Engine, EngineSpec
+from geounet.engines.machine import best_device
+from geounet.engines.views import VIEWS
+from geounet.errors import EngineError
+from geounet.model.bundle import ModelBundle
+
+ENGINES = ("auto", "torch", "openvino")
+PRECISIONS = ("auto", "f32", "bf16", "fp16")
+TTA = tuple(VIEWS)
+"""Names of test-time augmentations."""
+
+
+def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto") -> EngineSpec:
+    """Turn every `auto` into a choice. Raises EngineError for what this machine does not have.
+
+    The device: CUDA, then MPS, then the CPU. The engine: OpenVINO on the CPU where it is installed, else torch.
+    The precision: fp16 on CUDA, f32 on MPS, and bf16 on a CPU with bf16 instructions (AMX or AVX-512), else f32.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"no engine '{engine}', choose one of: {', '.join(ENGINES)}")
+    if precision not in PRECISIONS:
+        raise EngineError(f"no precision '{precision}', choose one of: {', '.join(PRECISIONS)}")
+    device = chosen_device(engine, device)
+    if engine == "auto":
+        engine = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
+    if engine == "openvino":
+        from geounet.engines.openvino_cpu import resolve_precision
+    else:
+        from geounet.engines.torch_cpu import resolve_precision
+    return EngineSpec(engine, device, resolve_precision(device, precision))
+
+
+def chosen_device(engine: str, device: str) -> str:
+    """The device for `auto`, or the one asked for, whether it is here or not."""
+    if device != "auto":
+        return device
+    return "cpu" if engine == "openvino" else best_device()
+
+
+def open_engine(
+    bundle: ModelBundle,
+    spec: EngineSpec,
+    chip_size: int,
+    upsample: float = 1.0,
+    tta: str = "none",
+    *,
+    compiled: bool = False,
+) -> Engine:
+    """The engine for a resolved `spec`. `upsample` enlarges every chip for the network and its scores back.
+
+    `tta`, one of `TTA`, has it score every chip in several views and average them. `compiled` lets a GPU run the
+    network through `torch.compile`.
+    """
+    if tta == "none":
+        return _open(bundle, spec, chip_size, upsample, compiled)
+    from geounet.engines.tta import AugmentedEngine
+
+    return AugmentedEngine(VIEWS[tta], lambda scale: _open(bundle, spec, chip_size, upsample * scale, compiled))
+
+
+def check_tta(tta: str) -> str:
+    """`tta` itself. Raises EngineError where it is none of `TTA`."""
+    if tta not in TTA:
+        raise EngineError(f"no test-time augmentation '{tta}', choose one of: {', '.join(TTA)}")
+    return tta
+
+
+def _open(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float, compiled: bool) -> Engine:
+    if spec.engine == "openvino":
+        from geounet.engines.openvino_cpu import OpenVinoEngine
+
+        return OpenVinoEngine(bundle, spec, chip_size, upsample)
+    if spec.device != "cpu":
+        from geounet.engines.torch_device import DeviceEngine
+
+        return DeviceEngine(bundle, spec, chip_size, upsample, compiled)
+    from geounet.engines.torch_cpu import TorchEngine
+
+    return TorchEngine(bundle, spec, chip_size, upsample)

@@ -1,0 +1,45 @@
+"""What a map folder holds: every file's name, what it is, its media type. The one list of them."""
+
+from dataclasses import dataclass
+
+CLASSES = "classes.tif"
+CONFIDENCE = "confidence.tif"
+PROBABILITIES = "probabilities.tif"
+POLYGONS = "polygons.gpkg"
+PREVIEW = "preview.png"
+SUMMARY = "summary.json"
+RUN = "run.json"
+ITEM = "item.json"
+
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+GEOJSON = "application/geo+json"
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """One file: `what` in a few words, its media type, its roles as an asset of a STAC Item (none: not one)."""
+
+    name: str
+    what: str
+    media_type: str
+    roles: tuple[str, ...] = ()
+
+
+MAP_FILES = (
+    MapFile(CLASSES, "Land classes", COG, ("data", "classification")),
+    MapFile(CONFIDENCE, "Probability of the chosen class", COG, ("data", "quality")),
+    MapFile(PROBABILITIES, "Probability of each class", COG, ("data",)),
+    MapFile("classes.tif.aux.xml", "Class names for GDAL and QGIS", "application/xml"),
+    MapFile(POLYGONS, "Polygons, GeoPackage", "application/geopackage+sqlite3", ("data",)),
+    MapFile("polygons.geojson", "Polygons, GeoJSON", GEOJSON, ("data",)),
+    MapFile("polygons.geojsonl", "Polygons, GeoJSON text sequence", "application/geo+json-seq", ("data",)),
+    MapFile("polygons.fgb", "Polygons, FlatGeobuf", "application/vnd.flatgeobuf", ("data",)),
+    MapFile("polygons.parquet", "Polygons, GeoParquet", "application/vnd.apache.parquet", ("data",)),
+    MapFile(PREVIEW, "The scene beside its map", "image/png", ("overview",)),
+    MapFile(SUMMARY, "Areas by class, and how the map was made", "application/json", ("metadata",)),
+    MapFile(RUN, "Times and versions of the run", "application/json", ("metadata",)),
+    MapFile(ITEM, "The map as a STAC Item", GEOJSON),
+)
+"""In the order in which they are told of."""
+
+BY_NAME = {file.name: file for file in MAP_FILES}
