@@ -17,7 +17,7 @@ pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
 
 CONVERT = """
 import sys
-from geounet.bundle import ModelBundle
+from geounet.model.bundle import ModelBundle
 from geounet.engines.convert import converted
 path = converted(ModelBundle.load(sys.argv[1]), 64)
 assert "torch" not in sys.modules

@@ -23,8 +23,9 @@ OPTIONS = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precis
 MAP = """
 import sys
 from pathlib import Path
-from geounet.bundle import ModelBundle
-from geounet.pipeline import Options, map_scene
+from geounet.model.bundle import ModelBundle
+from geounet.mapping.pipeline import map_scene
+from geounet.options import Options
 options = Options(chip_size=64, overlap=16, engine="torch", device="cpu", precision="f32")
 def say(progress): print(progress.stage, flush=True)
 print("ready", flush=True)

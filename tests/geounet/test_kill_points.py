@@ -28,9 +28,10 @@ KILLS = """
 import json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import numpy as np
-import geounet.finish, geounet.preflight
-from geounet.bundle import ModelBundle
-from geounet.pipeline import Options, map_scene
+import geounet.mapping.preflight, geounet.outputs.finish
+from geounet.model.bundle import ModelBundle
+from geounet.mapping.pipeline import map_scene
+from geounet.options import Options
 from tiles.polygons import polygonise
 from tiles.scene import open_scene
 

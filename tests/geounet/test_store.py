@@ -123,7 +123,8 @@ def test_publishing_is_fenced(store: Store) -> None:
 def test_a_deleted_map_is_gone_with_its_job(store: Store) -> None:
     map_id = finish(store, add(store, "me"))
     assert [m.id for m in store.maps.page("me", everyone=False, after=None, limit=9)] == [map_id]
-    assert store.scenes.used_by("me") == (8, 10)
+    assert store.scenes.used_by("me") == (5, 10)
+    assert store.maps.used_by("me") == 3
     store.delete_map(map_id)
     assert store.scenes.used_by("me") == (5, 10)
     with pytest.raises(NotFoundError):
