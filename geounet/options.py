@@ -10,7 +10,8 @@ class Options:
 
     `min_area_m2` and `simplify_px` of None generalise polygons for the map's own scale (docs/polygons.md); 0 and 0
     give polygons that are exactly the class raster. The rasters are never generalised. Beyond `max_polygons` the pass
-    over the polygons stops: the caller has to make them again, fewer (`geounet.outputs.polygon_limit`).
+    over the polygons stops: the caller has to make them again, fewer (`geounet.outputs.polygon_limit`). `trust` opens
+    scenes that make GDAL open other files or addresses.
     """
 
     bands: Mapping[str, int] | None = None
@@ -29,3 +30,4 @@ class Options:
     max_memory: int | None = None
     tta: str = "none"
     max_polygons: int | None = None
+    trust: bool = False

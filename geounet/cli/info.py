@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from geounet.cli.options import AsJson, AssumeCrs, Bands, Force, Model, Scene, Stretch, parse_bands
+from geounet.cli.options import AsJson, AssumeCrs, Bands, Force, Model, Scene, Stretch, Trust, parse_bands
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +26,7 @@ def info(
     assume_crs: AssumeCrs = None,
     stretch: Stretch = None,
     force: Force = False,
+    trust: Trust = False,
     as_json: AsJson = False,
 ) -> int:
     """Say what is in a scene and whether the model fits it; exit code 3 where `predict` would refuse."""
@@ -36,7 +37,7 @@ def info(
     from geounet.model.bundle import ModelBundle
     from geounet.options import Options
 
-    options = Options(bands=parse_bands(bands), assume_crs=assume_crs, stretch=stretch, force=force)
+    options = Options(bands=parse_bands(bands), assume_crs=assume_crs, stretch=stretch, force=force, trust=trust)
     bundle = ModelBundle.load(model)
 
     def estimate(opened: "OpenScene") -> Estimate | None:
@@ -46,7 +47,7 @@ def info(
             return None
         return Estimate(cost.seconds, cost.memory, cost.disk)
 
-    found = inspect_scene(scene, bundle, options, estimate)
+    found = inspect_scene(scene, bundle, options, estimate, trust=trust)
     if as_json:
         typer.echo(json.dumps(found.as_record(), indent=2))
     else:

@@ -31,6 +31,11 @@ Stretch = Annotated[
 AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a file that has none: EPSG:32613.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Go on where resolution or values do not fit the model.")]
 
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Open a scene that makes GDAL open other files or addresses: you know its maker."),
+]
+
 MinArea = Annotated[
     float | None,
     typer.Option(
@@ -84,6 +89,7 @@ def make_options(given: dict[str, Any]) -> "Options":
         assume_crs=given["assume_crs"],
         stretch=given["stretch"],
         force=given["force"],
+        trust=given["trust"],
         min_area_m2=given["min_area"],
         simplify_px=given["simplify"],
         formats=parse_formats(given["formats"]),

@@ -26,6 +26,7 @@ from geounet.cli.options import (
     Scene,
     Simplify,
     Stretch,
+    Trust,
     Tta,
     make_options,
 )
@@ -48,6 +49,7 @@ def predict(
     stretch: Stretch = None,
     assume_crs: AssumeCrs = None,
     force: Force = False,
+    trust: Trust = False,
     min_area: MinArea = None,
     simplify: Simplify = None,
     formats: Formats = "gpkg,geojson",
@@ -96,6 +98,7 @@ def batch(
     stretch: Stretch = None,
     assume_crs: AssumeCrs = None,
     force: Force = False,
+    trust: Trust = False,
     min_area: MinArea = None,
     simplify: Simplify = None,
     formats: Formats = "gpkg,geojson",

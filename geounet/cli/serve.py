@@ -65,6 +65,7 @@ def serve(
         os.environ["GEOUNET_SERVICE_REQUIRE_KEYS"] = "true"
     _refuse_without_keys()
     log_json()
+    _tell_sandbox()
     crew = Crew(0 if no_worker else workers)
     crew.start()
     try:
@@ -97,6 +98,8 @@ def worker(
 
     _into_environment(data, bundles, keep, device)
     log_json()
+    if follow is None:
+        _tell_sandbox()
     made = Worker(ServiceSettings())
     signal.signal(signal.SIGTERM, made.stop)
     signal.signal(signal.SIGINT, made.stop)
@@ -150,6 +153,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _tell_sandbox() -> None:
+    """Log which layers of the sandbox hold on this machine. Raises SandboxError where all are required, one lacks."""
+    import logging
+
+    from geounet.service.processes.sandbox.kernel import probe
+    from geounet.service.settings import ServiceSettings
+
+    mode = ServiceSettings().sandbox
+    held = probe(mode)
+    told = "off, as set" if mode == "off" else str(held)
+    log = logging.getLogger("geounet.cli.serve")
+    log.log(logging.INFO if held.enough else logging.WARNING, "sandbox: %s", told)
 
 
 def _into_environment(data: Path | None, bundles: Path | None, keep: float | None, device: str | None) -> None:

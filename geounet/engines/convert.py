@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 import openvino as ov
-import platformdirs
 
+from geounet.engines.machine import cache_folder
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
 from tiles.durable import locked, sync_tree
@@ -46,11 +46,6 @@ def converted(bundle: ModelBundle, chip_size: int, upsample: float = 1.0) -> Pat
     except OSError as error:
         raise EngineError(f"{folder}: the converted model cannot be kept: {error}; set GEOUNET_CACHE") from error
     return model
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `GEOUNET_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("GEOUNET_CACHE") or platformdirs.user_cache_dir("geounet"))
 
 
 def _convert_into(target: Path, bundle: ModelBundle, chip_size: int, upsample: float) -> None:

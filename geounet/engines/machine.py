@@ -1,11 +1,19 @@
-"""What this machine has: cores, devices, their memory, and how many chips it takes at once."""
+"""What this machine has: cores, devices, their memory, and how many chips it takes at once; where models are cached."""
 
 import os
+from pathlib import Path
+
+import platformdirs
 
 from geounet.engines.engine import EngineSpec
 
 _BATCH_PIXELS = 2048 * 2048
 _MOST_CHIPS = 16
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `GEOUNET_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("GEOUNET_CACHE") or platformdirs.user_cache_dir("geounet"))
 
 
 def batch_size(device: str, side: int) -> int:

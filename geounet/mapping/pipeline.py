@@ -72,6 +72,7 @@ def map_scene(
         gsd_range=bundle.card.gsd_m,
         force=options.force,
         decoders=_decoders(options),
+        trust=options.trust,
     ) as scene:
         request = request_of(scene, bundle, options)
         with Workplace.claim(out, overwrite=overwrite, restart=restart) as place:

@@ -152,13 +152,16 @@ def inspect_scene(
     bundle: ModelBundle,
     options: Choices,
     estimate: Callable[[Scene], Estimate | None] = lambda _: None,
+    *,
+    trust: bool = False,
 ) -> Inspection:
     """Everything the tool sees in a file, and whether the model can use it; bands that do not match are a line.
 
-    `estimate` tells what a map of the scene would cost, where that can be known. Raises SceneError where the file
-    cannot be used at all.
+    `estimate` tells what a map of the scene would cost, where that can be known; `trust` is that of `Options`. Raises
+    SceneError where the file cannot be used at all.
     """
     chosen: dict[str, Any] = {"assume_crs": options.assume_crs, "gsd_range": bundle.card.gsd_m, "force": options.force}
+    chosen["trust"] = trust
     try:
         with open_scene(path, bundle.bands, bands=options.bands, **chosen) as scene:
             checked = examine(scene, bundle, options, estimate(scene))

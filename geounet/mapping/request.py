@@ -13,7 +13,7 @@ from tiles.scene.scene import Scene
 
 def request_of(scene: Scene, bundle: ModelBundle, options: Options) -> dict[str, Any]:
     """What a map is asked to be: two maps with equal requests are the same map."""
-    asked = {k: v for k, v in asdict(options).items() if k not in ("formats", "max_memory", "max_polygons")}
+    asked = {k: v for k, v in asdict(options).items() if k not in ("formats", "max_memory", "max_polygons", "trust")}
     record = {
         "geounet": __version__,
         "scene": scene.fingerprint(),

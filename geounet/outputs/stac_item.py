@@ -62,7 +62,7 @@ def stac_item(scene: Scene, bundle: ModelBundle, summary: dict[str, Any], folder
 
 def _time(scene: str) -> dict[str, Any]:
     """When the scene was made, as the TIFF tag DateTime says it: without a time zone, and so taken for UTC."""
-    with gdal_environment(scene), open_dataset(scene) as dataset:
+    with gdal_environment(scene), open_dataset(scene, trust=True) as dataset:
         text = dataset.tags().get("TIFFTAG_DATETIME", "")
     try:
         told = datetime.strptime(text.strip(), "%Y:%m:%d %H:%M:%S")

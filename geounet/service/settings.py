@@ -1,7 +1,7 @@
 """What an operator may set for the service; every field is also an environment variable `GEOUNET_SERVICE_...`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -56,6 +56,8 @@ class ServiceSettings(BaseSettings):
     """Processor time that the header check may take."""
     inspect_memory: Count = 4 * GIGA
     """Address space of a process that reads uploads for the API."""
+    sandbox: Literal["auto", "require", "off"] = "auto"
+    """The kernel's sandbox around processes that open uploads: as much as there is; all of it or no start; none."""
     max_polygons: Count = 5 * MEGA
     """Polygons of one map; beyond it the mapping unit is raised."""
 

@@ -13,7 +13,8 @@ from geounet.service.settings import ServiceSettings
 
 
 def test_a_reader_outlives_the_thread_that_asked_first(tmp_path: Path) -> None:
-    path = tmp_path / "raster.tif"
+    path = tmp_path / "maps" / "raster.tif"  # a reader sees scenes and maps, nothing else of the data folder
+    path.parent.mkdir()
     profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint8", "crs": "EPSG:3857"}
     with rasterio.open(path, "w", transform=Affine(2, 0, 500, 0, -2, 900), **profile) as target:
         target.write(np.ones((1, 64, 64), dtype=np.uint8))

@@ -50,8 +50,8 @@ class Make:
 '''
 WORKER = """
 import signal
-from geounet.settings import ServiceSettings
-from geounet.worker import Worker
+from geounet.service.settings import ServiceSettings
+from geounet.service.processes.worker import Worker
 worker = Worker(ServiceSettings(lease_seconds=2, device="cpu"), "mapper_stub:Make")
 signal.signal(signal.SIGTERM, worker.stop)
 worker.run()

@@ -149,6 +149,7 @@ def open_scene(
     gsd_range: tuple[float, float] | None = None,
     force: bool = False,
     decoders: int = 1,
+    trust: bool = False,
 ) -> Scene:
     """Open a GeoTIFF (a file, `https://...` or `/vsi...`) to read the `wanted` bands, in that order.
 
@@ -156,14 +157,14 @@ def open_scene(
     With `gsd_range` (finest, coarsest, in metres) a finer scene is reduced to the finest, on a grid with the same
     origin, and a coarser one gets an `upsample` of up to 2; beyond that nothing helps, and `force` only says that the
     user knows. Nothing of the pixels is decoded but a few blocks of an alpha band; later, `decoders` threads decode
-    the blocks of a window.
+    the blocks of a window. `trust` opens a file that refers to others (see `open_dataset`).
 
     Raises BandError where bands cannot be matched, SceneError where the file cannot be used; each message is one line
     that names the file and the way on.
     """
     shown = os.fspath(path)
     with ExitStack() as stack, gdal_environment(path):
-        dataset = stack.enter_context(open_dataset(path, NUM_THREADS=decoders))
+        dataset = stack.enter_context(open_dataset(path, trust=trust, NUM_THREADS=decoders))
         check_complete(dataset, shown)
         refuse_unreadable(dataset, shown)
         place = find_place(dataset, shown, assume_crs)
@@ -308,7 +309,7 @@ def _through_overview(original: DatasetLayer, factors: tuple[float, float], stac
     levels = [f for f in original.dataset.overviews(original.numbers[0]) if f <= min(factors)]
     if not levels:
         return original
-    overview = stack.enter_context(open_dataset(original.path, overview_level=len(levels) - 1))
+    overview = stack.enter_context(open_dataset(original.path, trust=True, overview_level=len(levels) - 1))
     if original.validity.kind == "mask" and not has_mask(overview):
         return original
     return DatasetLayer(overview, original.path, original.numbers, original.validity)

@@ -2,6 +2,7 @@
 
 Only GDAL's GTiff driver is ever asked. A local file may have its companions (`.ovr`, `.msk`, `.aux.xml`) beside it;
 they are looked for by name, the folder is not listed. A remote file is read in place, without companions.
+A file whose metadata would make GDAL open other files or addresses is refused, unless the user trusts it.
 """
 
 import os
@@ -15,6 +16,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from tiles.errors import SceneError
+from tiles.tiff.references import REFERENCE_DOMAINS, ReferenceFoundError, refuse_references_beside
 
 CACHE_BYTES = 64_000_000
 """GDAL's block cache. Left alone it takes 5 % of the machine's memory and fills up as a scene is read."""
@@ -39,6 +41,8 @@ _FOREIGN = {
     b"SQLite": "a GeoPackage or SQLite file",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
 }
+_OWN_DOMAINS = {"subdatasets", "derived_subdatasets"}
+"""Domains that GDAL itself fills in for every file with several images."""
 _REMOTE = re.compile(r"^([a-z][a-z0-9+.-]+://|/vsi)", re.IGNORECASE)
 
 
@@ -60,10 +64,15 @@ def gdal_environment(path: str | os.PathLike[str], cache_bytes: int = CACHE_BYTE
             "GDAL_HTTP_RETRY_DELAY": "1",
             "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
         }
-    else:
+    elif not _without_companions():
         # TRUE, unlike EMPTY_DIR, still looks for the companions of the file by name.
         options |= {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
     return rasterio.Env(**options)
+
+
+def _without_companions() -> bool:
+    """Whether this process was started to read files alone, as the service's processes are."""
+    return os.environ.get("GDAL_DISABLE_READDIR_ON_OPEN") == "EMPTY_DIR"
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
@@ -72,23 +81,29 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     return Path(text[7:] if text.lower().startswith("file://") else text).absolute()
 
 
-def open_dataset(path: str | os.PathLike[str], **options: Any) -> Any:
+def open_dataset(path: str | os.PathLike[str], *, trust: bool = False, **options: Any) -> Any:
     """A rasterio dataset in reading mode. Enter `gdal_environment` around this call and every later read.
 
-    Raises SceneError, in one line, for a missing, unreadable, empty, foreign or damaged file.
+    Raises SceneError, in one line, for a missing, unreadable, empty, foreign or damaged file; ReferenceFoundError
+    for one that refers to others, unless `trust`.
     """
     target = os.fspath(path)
     if not is_remote(path):
         file = local_path(path)
         _check_file(file, target)
+        if not trust:
+            refuse_references_beside(file, target, companions=not _without_companions())
         target = str(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(target, driver="GTiff", **options)
+            dataset = rasterio.open(target, driver="GTiff", **options)
     except (*GDAL_ERRORS, ValueError, OSError) as error:
         hint = "check the address" if is_remote(path) else "the file is damaged or cut short: copy or download it again"
         raise SceneError(f"{os.fspath(path)} cannot be opened as a GeoTIFF ({first_line(error)}): {hint}") from error
+    if not trust:
+        _refuse_references(dataset, os.fspath(path))
+    return dataset
 
 
 def check_complete(dataset: Any, path: str) -> None:
@@ -126,6 +141,22 @@ def first_line(error: BaseException) -> str:
     text = str(getattr(cause, "errmsg", "") or cause).strip().splitlines()
     line = (text or [type(error).__name__])[0]
     return re.sub(r"^.*?, band \d+: ", "", line).rstrip(".:")
+
+
+def _refuse_references(dataset: Any, shown: str) -> None:
+    """Refuse by what GDAL itself has read, of a remote file and of companions too.
+
+    GDAL follows such references when overviews or a warp are asked for, not yet when it opens. Raises
+    ReferenceFoundError.
+    """
+    spaces = {name for band in (0, *dataset.indexes) for name in dataset.tag_namespaces(band)}
+    found = sorted(name for name in spaces if name.lower() in REFERENCE_DOMAINS - _OWN_DOMAINS)
+    if found:
+        dataset.close()
+        raise ReferenceFoundError(
+            f"{shown} holds the metadata domain {found[0]}, which makes GDAL open other files or addresses: give "
+            "--trust if you know who made it, or write its pixels into a new file"
+        )
 
 
 def _check_file(file: Path, shown: str) -> None:

@@ -11,11 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
-from geounet.service.processes.sandbox import GDAL_SETTINGS, fenced_environment
+from geounet.engines.machine import cache_folder
+from geounet.service.processes.sandbox.kernel import Fence, runtime_paths
+from geounet.service.processes.sandbox.limits import GDAL_SETTINGS, fenced_environment
+from geounet.service.settings import ServiceSettings
 
 mapper_log = logging.getLogger("geounet.service.processes.map_child")
 
@@ -23,16 +27,16 @@ mapper_log = logging.getLogger("geounet.service.processes.map_child")
 class Child:
     """The mapping process of a worker, and what it says."""
 
-    def __init__(self, mapper: str) -> None:
+    def __init__(self, mapper: str, settings: ServiceSettings) -> None:
         self.tasks = 0
         self.ended = False
         self._buffer = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "geounet.service.processes.map_child", mapper],
+            [sys.executable, "-m", "geounet.service.processes.map_child", mapper, json.dumps(_mapping_fence(settings))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **_mapping_environment()},
+            env={**os.environ, **_mapping_environment(settings)},
         )
         self._job: str | None = None
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -98,14 +102,33 @@ class Child:
                 self._process.stdin.close()
 
 
-def _mapping_environment() -> dict[str, str]:
+def _mapping_fence(settings: ServiceSettings) -> dict[str, Any]:
+    """What a mapping process may reach: code, models, scenes; of the disk it writes its own work and the model cache.
+
+    It may start programs, for networks are converted and compiled by them: they are behind the same fence.
+    """
+    data = settings.data.resolve()
+    gpu = Path("/dev/nvidiactl").exists() and settings.device != "cpu"
+    read = [*runtime_paths(), sys.prefix, "/usr", "/opt", "/proc", "/sys", str(data / "scenes")]
+    if settings.bundles is not None:
+        read.append(str(settings.bundles.resolve()))
+    write = [str(data / "work"), str(data / "scratch"), str(cache_folder()), *(["/dev"] if gpu else [])]
+    for folder in write:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return Fence(settings.sandbox, tuple(read), tuple(write), programs=True).as_record()
+
+
+def _mapping_environment(settings: ServiceSettings) -> dict[str, str]:
     # The fences that cost no speed: no sidecar files, no network. Memory is not fenced, networks need address space.
-    kept = ("GDAL_DISABLE_READDIR_ON_OPEN", "GDAL_PAM_ENABLED", "CPL_VSIL_CURL_ALLOWED_EXTENSIONS", "GDAL_HTTP_TIMEOUT")
-    return {name: GDAL_SETTINGS[name] for name in kept}
+    kept = ("GDAL_DISABLE_READDIR_ON_OPEN", "GDAL_PAM_ENABLED", "CPL_VSIL_CURL_ALLOWED_FILENAME", "GDAL_HTTP_TIMEOUT")
+    cache = str(cache_folder())
+    scratch = str(settings.data.resolve() / "scratch")
+    own = {"TMPDIR": scratch, "SQLITE_TMPDIR": scratch, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache}
+    return own | {name: GDAL_SETTINGS[name] for name in kept}
 
 
 class ReaderChild:
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, fence: Fence) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "geounet.service.processes.raster_child"],
             stdin=subprocess.PIPE,
@@ -116,7 +139,7 @@ class ReaderChild:
         self._selector = selectors.DefaultSelector()
         assert self._process.stdout is not None
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
-        self._send({"memory": memory})
+        self._send({"memory": memory, "fence": fence.as_record()})
 
     def ask(self, request: Mapping[str, Any], seconds: float) -> tuple[dict[str, Any], bytes]:
         ends = time.monotonic() + seconds

@@ -16,7 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from geounet.service.processes.sandbox import die_with_parent
+from geounet.service.processes.sandbox.kernel import Fence, enter
+from geounet.service.processes.sandbox.limits import die_with_parent
 
 if TYPE_CHECKING:
     from geounet.mapping.engine_shelf import EngineShelf
@@ -33,6 +34,11 @@ class MapMaker:
     """Makes one map after another with `geounet.mapping.pipeline.map_scene`."""
 
     def __init__(self) -> None:
+        from geounet.service.processes.sandbox.decoders import load_decoders
+
+        load_decoders(kept=None)
+        import_module("geounet.mapping.pipeline")
+        import_module("geounet.outputs.finish")
         self._shelf: EngineShelf | None = None
 
     def __call__(self, task: Mapping[str, Any], say: Say) -> None:
@@ -138,7 +144,6 @@ def _leave_with_parent(parent: int) -> None:
 def main() -> None:
     """Talk to the worker on the standard pipes; what libraries print goes to standard error."""
     die_with_parent()
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -149,7 +154,11 @@ def main() -> None:
     module, _, name = (sys.argv[1] if len(sys.argv) > 1 else "geounet.service.processes.map_child:MapMaker").partition(
         ":"
     )
-    serve(getattr(import_module(module), name)(), sys.stdin, say)
+    make = getattr(import_module(module), name)()
+    if len(sys.argv) > 2:
+        enter(Fence(**json.loads(sys.argv[2])))
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    serve(make, sys.stdin, say)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from geounet.service.processes.sandbox import die_with_parent, fence
+from geounet.service.processes.sandbox.decoders import load_decoders
+from geounet.service.processes.sandbox.kernel import Fence, enter
+from geounet.service.processes.sandbox.limits import die_with_parent, fence
 
 TILE_PIXELS = 256
 _MOST_PIXELS = 64_000_000
@@ -189,6 +191,11 @@ def serve(requests: IO[str], answers: IO[bytes]) -> None:
             answers.flush()
 
 
+def _load_tiler() -> None:
+    """Import what tiles need before the fence goes up."""
+    import rio_tiler.io  # noqa: F401
+
+
 def main() -> None:
     """Serve the process that started this one."""
     import warnings
@@ -197,6 +204,9 @@ def main() -> None:
     warnings.simplefilter("ignore")  # a scene without overviews is no news here
     limits = json.loads(sys.stdin.readline())
     fence(memory=limits["memory"], file_bytes=0)
+    load_decoders()
+    _load_tiler()
+    enter(Fence(**limits["fence"]))
     serve(sys.stdin, sys.stdout.buffer)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from geounet.service.errors import BusyError, NotFoundError
 from geounet.service.processes.child import ReaderChild
+from geounet.service.processes.sandbox.kernel import Fence, runtime_paths
 from geounet.service.settings import ServiceSettings
 
 log = logging.getLogger("geounet.service.processes.raster_pool")
@@ -25,6 +26,8 @@ class Readers:
         self._all: set[ReaderChild] = set()
         self._lock = threading.Lock()
         self._closed = False
+        data = settings.data.resolve()  # of the data folder, what is read; not the database
+        self._fence = Fence(settings.sandbox, (*runtime_paths(), str(data / "scenes"), str(data / "maps")))
         # Readers die with the thread that started them (die_with_parent), and request threads end when idle.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="readers")
         for _ in range(processes):
@@ -64,7 +67,7 @@ class Readers:
     def _start(self) -> "ReaderChild":
         if self._closed:
             raise OSError("the service is shutting down")
-        reader = self._starter.submit(ReaderChild, self._settings.inspect_memory).result()
+        reader = self._starter.submit(ReaderChild, self._settings.inspect_memory, self._fence).result()
         with self._lock:
             self._all.add(reader)
         return reader

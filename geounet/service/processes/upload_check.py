@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from geounet.service.errors import HostileSceneError
-from geounet.service.processes.sandbox import fenced_environment
+from geounet.service.processes.sandbox.kernel import Fence, runtime_paths
+from geounet.service.processes.sandbox.limits import fenced_environment
 from geounet.service.processes.tiff_header import check_tiff
 from geounet.service.settings import ServiceSettings
 
@@ -57,12 +58,14 @@ def _ask(path: Path, name: str, settings: ServiceSettings, wish: Wish | None) ->
     fit = None
     if wish is not None:
         fit = {"bundle": str(wish.bundle), "options": dict(wish.options), "reach": dict(wish.reach)}
+    seen = [str(path.resolve()), *([str(wish.bundle.resolve())] if wish is not None else [])]
     request = {
         "path": str(path),
         "name": name,
         "memory": settings.inspect_memory,
         "seconds": settings.inspect_seconds,
         "fit": fit,
+        "fence": Fence(settings.sandbox, (*runtime_paths(), *seen)).as_record(),
     }
     try:
         done = subprocess.run(

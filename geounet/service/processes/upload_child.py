@@ -1,6 +1,6 @@
 """The process that opens an upload for the first time: one request on standard input.
 
-It fences itself before GDAL is loaded and opens the file with the GTiff driver only.
+It fences itself before it opens the file, with the GTiff driver only.
 `geounet.service.processes.upload_check` starts it, and outlives whatever happens in here.
 """
 
@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from geounet.service.processes.sandbox import die_with_parent, fence
+from geounet.service.processes.sandbox.decoders import load_decoders
+from geounet.service.processes.sandbox.kernel import Fence, enter
+from geounet.service.processes.sandbox.limits import die_with_parent, fence
 
 if TYPE_CHECKING:
     from tiles.scene.scene import Scene
@@ -160,6 +162,8 @@ def main() -> None:
     die_with_parent()
     request = json.loads(sys.stdin.readline())
     fence(memory=request["memory"], cpu_seconds=request["seconds"], file_bytes=0)
+    load_decoders()
+    enter(Fence(**request["fence"]))
     answer = inspect(request["path"], request["name"], request["fit"])
     print(json.dumps(answer), flush=True)
 

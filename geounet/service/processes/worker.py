@@ -163,7 +163,7 @@ class Worker:
     def _ready_child(self) -> "Child":
         if self._child is None or self._child.ended or self._child.tasks >= JOBS_A_PROCESS:
             self._kill_child()
-            self._child = Child(self._mapper)
+            self._child = Child(self._mapper, self.settings)
         return self._child
 
     def _kill_child(self) -> None:

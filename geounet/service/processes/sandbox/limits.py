@@ -1,4 +1,4 @@
-"""Fences around a process that touches what strangers sent: memory, processor time, no files written, no sidecars."""
+"""Limits of a process that touches what strangers sent: memory, processor time, no files written, no sidecars."""
 
 import contextlib
 import ctypes
@@ -14,12 +14,18 @@ GDAL_SETTINGS = {
     "GDAL_CACHEMAX": "64",
     "GDAL_MAX_DATASET_POOL_SIZE": "16",
     "VRT_VIRTUAL_OVERVIEWS": "NO",
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".refused-by-geounet",
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "/refused-by-geounet",
+    "CPL_VSIL_ZIP_ALLOWED_EXTENSIONS": ".refused-by-geounet",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+    "GDAL_DRIVER_PATH": "disable",
+    "PROJ_NETWORK": "OFF",
+    "PROJ_USER_WRITABLE_DIRECTORY": "/nowhere",
     "GDAL_HTTP_TIMEOUT": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
 }
-"""GDAL's environment for uploads: no look at neighbouring files, no `.aux.xml` read or written, no network."""
+"""GDAL's environment for uploads: no neighbouring files, no `.aux.xml` read or written, no plug-ins, no network."""
 
 
 def fenced_environment() -> dict[str, str]:
