@@ -2,9 +2,22 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from api.edge.address import networks, split_url
 from geounet.service.settings import Count, ServiceSettings, Span
+
+
+def _address(url: str | None) -> str | None:
+    if not url:
+        return None
+    split_url(url)
+    return url.rstrip("/")
+
+
+def _proxies(texts: tuple[str, ...]) -> tuple[str, ...]:
+    networks(texts)
+    return texts
 
 
 class ApiSettings(ServiceSettings):
@@ -12,6 +25,10 @@ class ApiSettings(ServiceSettings):
 
     root_path: str = ""
     """Path prefix that a proxy in front of the service takes away."""
+    public_url: Annotated[str | None, AfterValidator(_address)] = None
+    """The address that clients know, such as `https://maps.example.org/prefix`: every link begins with it."""
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_proxies)] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed, as JSON."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may read answers; none unless set. As JSON in the environment."""
     require_keys: bool = False

@@ -45,6 +45,9 @@ def serve(
     data: Data = None,
     bundles: Bundles = None,
     root_path: Annotated[str, typer.Option(help="Path prefix that a proxy in front takes away.")] = "",
+    public_url: Annotated[
+        str | None, typer.Option(help="Address that clients know, behind a proxy; every link begins with it.")
+    ] = None,
     keep: KeepDays = None,
     quota_gb: Annotated[float | None, typer.Option(help="Gigabytes that --data may hold.", min=0.001)] = None,
     device: Device = None,
@@ -61,6 +64,8 @@ def serve(
         os.environ["GEOUNET_SERVICE_QUOTA"] = str(int(quota_gb * 1e9))
     if root_path:
         os.environ["GEOUNET_SERVICE_ROOT_PATH"] = "/" + root_path.strip("/")
+    if public_url is not None:
+        os.environ["GEOUNET_SERVICE_PUBLIC_URL"] = public_url
     if not is_loopback(host):
         os.environ["GEOUNET_SERVICE_REQUIRE_KEYS"] = "true"
     _refuse_without_keys()
