@@ -64,7 +64,7 @@ def address_of(scope: Scope, root_path: str, proxies: Sequence[Network]) -> Addr
     headers = Headers(scope=scope)
     peer = scope["client"][0] if scope.get("client") else ""
     plain = Address(scope.get("scheme", "http"), headers.get("host", ""), root_path, peer)
-    if not _within(peer, proxies):
+    if not is_within(peer, proxies):
         return plain
     scheme, host = _last(headers, "x-forwarded-proto"), _last(headers, "x-forwarded-host")
     prefix = headers.get("x-forwarded-prefix", "").rstrip("/")
@@ -88,12 +88,13 @@ def _client(forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
             ip_address(hop)
         except ValueError:
             return ""
-        if not _within(hop, proxies):
+        if not is_within(hop, proxies):
             return hop
     return ""
 
 
-def _within(address: str, proxies: Sequence[Network]) -> bool:
+def is_within(address: str, proxies: Sequence[Network]) -> bool:
+    """Whether an address lies in one of the networks."""
     try:
         found = ip_address(address)
     except ValueError:
