@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from api.edge.words import said
 from api.schemas.common import Problem
 from geounet.errors import GeounetError
 from geounet.service import errors as e
@@ -106,10 +107,10 @@ async def _on_purpose(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"field": ".".join(str(p) for p in e["loc"][1:]) or str(e["loc"][0]), "detail": e["msg"]}
+        {"field": ".".join(str(p) for p in e["loc"][1:]) or str(e["loc"][0]), "detail": said(e)}
         for e in error.errors()[:20]
     ]
-    detail = "; ".join(f"{e['field']}: {e['detail']}" for e in errors)
+    detail = "; ".join(f"{e['field']} {e['detail']}" for e in errors)
     return problem(request, 400, "The request makes no sense", detail, kind=_kind(e.BadRequestError("")), errors=errors)
 
 

@@ -11,7 +11,9 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.edge.address import Address, address_of, is_host, networks, split_url
+from api.addresses import is_host, networks, split_url
+from api.edge.accept import quality
+from api.edge.address import Address, address_of
 from api.edge.headers import HEADERS, request_id
 from api.errors import problem, too_large
 from api.loopback import LOOPBACK, listens_widely
@@ -22,7 +24,6 @@ faults = logging.getLogger("geounet.api")
 
 _FILE = re.compile(r"^/maps/[^/]+/[^/]+\.[a-z0-9]+$")
 _UPLOADS = re.compile(r"^/(scenes(/[^/]+)?|predict)$")
-
 
 
 class Careful:
@@ -171,7 +172,13 @@ class Compress(GZipMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and _FILE.match(_inner(scope)):
+        if scope["type"] != "http" or _FILE.match(_inner(scope)):
             await self.app(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+            return
+        accept = Headers(scope=scope).get("accept-encoding", "")
+        wanted = quality(accept, "gzip")
+        packed = wanted > 0 and (wanted >= quality(accept, "identity"))
+        # The layer below looks for the word only, not for its weight.
+        kept = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        headers = [*kept, (b"accept-encoding", b"gzip" if packed else b"identity")]
+        await super().__call__({**scope, "headers": headers}, receive, send)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from api.edge.address import networks, split_url
+from api.addresses import networks, split_url
 from geounet.service.settings import Count, ServiceSettings, Span
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.edge.address import is_within, networks
+from api.addresses import is_within, networks
 from api.edge.headers import HEADERS, request_id
 from api.settings import ApiSettings
 
