@@ -6,14 +6,17 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Request, Security
 from fastapi.openapi.models import HTTPBearer
+from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
+from pydantic import BaseModel
 from starlette.datastructures import Headers
 
+from api.edge.words import unknown
 from api.job_watch import JobWatch
 from api.loopback import listens_widely
 from api.settings import ApiSettings
 from geounet.service.catalog import Catalog
-from geounet.service.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from geounet.service.errors import BadRequestError, ForbiddenError, NotFoundError, UnauthenticatedError
 from geounet.service.features.match_cache import MatchCache
 from geounet.service.jobs import Job
 from geounet.service.keys import KeyRing, Scope
@@ -72,6 +75,27 @@ async def parts(request: Request) -> Parts:
 
 
 PartsDep = Annotated[Parts, Depends(parts)]
+
+
+async def known_parameters(request: Request) -> None:
+    """A parameter that a path does not know is an error, not a silent loss. Raises BadRequestError."""
+    if not request.url.query:
+        return
+    names = _names_of(request.scope["route"])
+    if unheard := [name for name in dict.fromkeys(request.query_params.keys()) if name not in names]:
+        raise BadRequestError(unknown(unheard, names), unheard[0])
+
+
+def _names_of(route: APIRoute) -> list[str]:
+    """Query parameters of a route; several may come as one model."""
+    names: list[str] = []
+    for parameter in route.dependant.query_params:
+        model = parameter.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            names += [field.alias or name for name, field in model.model_fields.items()]
+        else:
+            names.append(parameter.alias)
+    return names
 
 
 class Gate(SecurityBase):

@@ -8,7 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from api.edge.words import said
 from api.schemas.common import Problem
 from geounet.errors import GeounetError
 from geounet.service import errors as e
@@ -85,7 +87,6 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(TilesError, _on_purpose)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _bug)
 
 
 async def _on_purpose(request: Request, error: Exception) -> JSONResponse:
@@ -106,23 +107,42 @@ async def _on_purpose(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"field": ".".join(str(p) for p in e["loc"][1:]) or str(e["loc"][0]), "detail": e["msg"]}
+        {"field": ".".join(str(p) for p in e["loc"][1:]) or str(e["loc"][0]), "detail": said(e)}
         for e in error.errors()[:20]
     ]
-    detail = "; ".join(f"{e['field']}: {e['detail']}" for e in errors)
+    detail = "; ".join(f"{e['field']} {e['detail']}" for e in errors)
     return problem(request, 400, "The request makes no sense", detail, kind=_kind(e.BadRequestError("")), errors=errors)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    said = {404: "there is nothing at this path: / lists what there is", 405: "not with this method"}
-    detail = said.get(error.status_code, str(error.detail))
+    if error.status_code == 413:
+        return problem(request, 413, "Too large", str(error.detail), kind=_kind(e.TooLargeError("")))
+    if error.status_code == 405:
+        allowed = ", ".join(_methods_of(request))
+        detail = f"this path has no {request.method}: it knows {allowed}"
+        return problem(request, 405, str(error.detail), detail, headers={"Allow": allowed})
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = "there is nothing at this path: / lists what there is"
     return problem(request, error.status_code, str(error.detail), detail, headers=error.headers)
 
 
-async def _bug(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected error", exc_info=error, extra={"request_id": request.scope.get("request_id")})
-    return problem(request, 500, "Something went wrong", "this is a fault of the service; its log has the rest")
+def _methods_of(request: Request) -> list[str]:
+    """Every method of the request's path: several routes share one, and each knows its own methods only."""
+    found = [
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        for route in request.app.router.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    ]
+    return sorted({*found, "HEAD"} if "GET" in found else set(found))
+
+
+def too_large(request: Request, limit: int) -> JSONResponse:
+    """The answer to a body that is announced to be over its limit, or found to be."""
+    kind = _kind(e.TooLargeError(""))
+    return problem(request, 413, "Too large", f"the body is over the limit of {limit} bytes", kind=kind)
 
 
 def _kind(error: Exception) -> str:

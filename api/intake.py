@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Caller, Parts
+from api.edge.words import said
 from api.schemas.requests import JobOptions
 from api.uploads import checked_name
 from geounet.service.errors import BadRequestError, NotFoundError, UnfitSceneError
@@ -32,7 +33,7 @@ def parse_options(text: str | None) -> JobOptions:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(["options", *(str(p) for p in first["loc"])])
-        raise BadRequestError(f"{where}: {first['msg']}", where) from error
+        raise BadRequestError(f"{where} {said(first)}", where) from error
 
 
 def chosen_model(parts: Parts, name: str | None) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from api.dependencies import Parts
+from api.dependencies import Parts, known_parameters
 from api.errors import RESPONSES, add_handlers
 from api.job_watch import JobWatch
 from api.middleware import Careful, Compress
@@ -50,6 +50,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         summary="Land-cover maps and polygons from satellite and aerial images.",
         lifespan=lifespan,
         responses=RESPONSES,
+        dependencies=[Depends(known_parameters)],
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         openapi_url=None,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -54,7 +54,7 @@ async def form_upload(
 ) -> AsyncIterator[tuple[Upload, str, dict[str, str]]]:
     """(upload, its file name, the other fields) of a multipart form with one part named `file`."""
     _, options = parse_options_header(request.headers.get("content-type", ""))
-    if b"boundary" not in options:
+    if not options.get(b"boundary"):
         raise BadRequestError("send multipart/form-data with a part named 'file', as curl -F file=@scene.tif does")
     with _begun(request, parts, caller, limit) as upload:
         form = _Form(options[b"boundary"])
@@ -141,7 +141,7 @@ class _Form:
                     "on_end": self._on_end,
                 },
             )
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise BadRequestError(f"the form is malformed: {error}") from error
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -149,7 +149,7 @@ class _Form:
         self._pieces = []
         try:
             self._parser.write(chunk)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise BadRequestError(f"the form is malformed: {error}") from error
         return self._pieces
 

@@ -74,12 +74,13 @@ def test_the_import_rules_are_the_drawing() -> None:
     assert all(rule["exhaustive"] for rule in drawn.values())
 
 
-def test_the_application_that_uvicorn_is_told_to_import_is_there() -> None:
-    """The one arrow that is a string: `geounet serve` names the application, since it may not import it."""
-    from geounet.cli.serve import APPLICATION
+def test_what_uvicorn_is_told_to_import_is_there() -> None:
+    """The two arrows that are strings: `geounet serve` names application and protocol, it may not import them."""
+    from geounet.cli.serve import APPLICATION, PROTOCOL
 
-    module, _, name = APPLICATION.partition(":")
-    assert callable(getattr(import_module(module), name))
+    for named in (APPLICATION, PROTOCOL):
+        module, _, name = named.partition(":")
+        assert callable(getattr(import_module(module), name))
 
 
 def test_only_one_file_knows_segmentation_models() -> None:

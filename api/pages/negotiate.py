@@ -8,7 +8,10 @@ from fastapi import Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
+from api.edge.accept import place, quality
+
 HTML_TYPE = "text/html"
+_DATA_TYPES = ("application/json", "application/geo+json")
 
 Format = Literal["json", "geojson", "html"]
 Asked = Annotated[Format | None, Query(description="json or html, instead of the Accept header.")]
@@ -18,9 +21,12 @@ def wants_html(request: Request, f: str | None) -> bool:
     """Whether the client asks for a page to look at; without a word it gets JSON."""
     if f is not None:
         return f == "html"
-    accept = request.headers.get("accept", "")
-    first = min((accept.find(kind) for kind in (HTML_TYPE, "json", "*/*") if kind in accept), default=-1)
-    return first >= 0 and accept[first:].startswith(HTML_TYPE)
+    accept = request.headers.get("accept", "*/*")
+    html = quality(accept, HTML_TYPE)
+    other = max(quality(accept, kind) for kind in _DATA_TYPES)
+    if html != other:
+        return html > other
+    return html > 0 and place(accept, HTML_TYPE) < min(place(accept, kind) for kind in _DATA_TYPES)
 
 
 def answer(

@@ -177,7 +177,8 @@ def _is_numbers(value: list[Any]) -> bool:
 def _link(link: Mapping[str, Any]) -> str:
     href = _safe(link["href"])
     # People stay among pages: where a path has one, the link leads to it.
-    if link.get("type") == "application/json" and "f=" not in href and "tilejson" not in href and href != "#":
+    is_file = "." in href.partition("?")[0].rpartition("/")[2]
+    if link.get("type") == "application/json" and "f=" not in href and not is_file and href != "#":
         href += "&f=html" if "?" in href else "?f=html"
     return (
         f'<a href="{escape(href)}">{escape(link.get("title") or link["rel"])}</a> <small>{escape(link["rel"])}</small>'

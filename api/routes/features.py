@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +12,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, StreamingResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Parts, PartsDep, Reading, needs_key, seen_map
@@ -53,6 +54,33 @@ def _one(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def _time(text: str | None) -> str | None:
+    """A date-time, or two with a slash in between of which one may be open (OGC 17-069r4, section 7.15.4)."""
+    if text is None:
+        return None
+    ends = [None if end in ("", "..") else _instant(end) for end in text.split("/")]
+    if len(ends) > 2 or (len(ends) == 1 and ends[0] is None):
+        raise ValueError(_NO_TIME)
+    if len(ends) == 2 and ends[0] is not None and ends[1] is not None and ends[0] > ends[1]:
+        raise ValueError("must end after it begins (RFC 3339)")
+    return text
+
+
+def _instant(text: str) -> datetime:
+    if not _DATE_TIME.match(text):
+        raise ValueError(_NO_TIME)
+    try:
+        return datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
+    except ValueError as error:
+        raise ValueError(_NO_TIME) from error
+
+
+_DATE_TIME = re.compile(
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})$"
+)
+_NO_TIME = (
+    "must be a date with a time and its zone, as RFC 3339 has it, or two of them as BEGIN/END, '..' for an open end"
+)
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
 
 
@@ -90,8 +118,12 @@ class ItemsQuery(Plain):
     min_area: float | None = Field(default=None, ge=0, le=1e15, allow_inf_nan=False, description="Square metres.")
     clip: bool = Field(default=False, description="Cut polygons at the box instead of sending them whole.")
     after: int | None = Field(default=None, ge=-1, lt=2**63, description="From a `next` link: the id before the page.")
-    datetime_: str | None = Field(
-        default=None, alias="datetime", max_length=100, description="Accepted and without effect: maps have no time."
+    datetime_: Annotated[str | None, AfterValidator(_time)] = Field(
+        default=None,
+        alias="datetime",
+        max_length=100,
+        description="An instant or an interval (RFC 3339). Polygons have no time of their own: all of them match.",
+        examples=["2018-02-12T00:00:00Z/.."],
     )
 
 

@@ -10,8 +10,11 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 from pydantic import AfterValidator
+from starlette.types import Receive, Scope, Send
 
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_map
+from api.edge.conditions import satisfiable, verdict
+from api.errors import problem
 from api.pages import render as pages
 from api.pages.negotiate import Asked, answer, with_html
 from api.schemas.common import Link
@@ -211,12 +214,34 @@ def _send(request: Request, path: Path, kind: str, name: str) -> Response:
         "Last-Modified": formatdate(stat.st_mtime, usegmt=True),
         "Accept-Ranges": "bytes",
     }
-    asked = request.headers.get("if-none-match", "")
-    if headers["ETag"] in [tag.strip().removeprefix("W/") for tag in asked.split(",")] or asked.strip() == "*":
+    status = verdict(request.headers, headers["ETag"], stat.st_mtime)
+    if status == 304:
         return Response(status_code=304, headers=headers)
+    if status == 412:
+        return problem(request, 412, "Precondition Failed", "the file is not the one that the request is about")
     if request.scope.get("head"):
         return Response(headers={**headers, "Content-Length": str(stat.st_size), "Content-Type": kind})
-    return FileResponse(path, media_type=kind, headers=headers, filename=name, stat_result=stat)
+    ranges = satisfiable(request.headers.get("range", ""), stat.st_size)
+    if ranges == "" and "if-range" not in request.headers:
+        detail = f"the file has {stat.st_size} bytes, and none in this range"
+        size = {"Content-Range": f"bytes */{stat.st_size}"}
+        return problem(request, 416, "Range Not Satisfiable", detail, headers=size)
+    return _File(ranges, path, media_type=kind, headers=headers, filename=name, stat_result=stat)
+
+
+class _File(FileResponse):
+    """A file, or of it the ranges that were found good; a Range header that says anything else does not count."""
+
+    def __init__(self, ranges: str | None, path: Path, **given: Any) -> None:
+        super().__init__(path, **given)
+        self._ranges = ranges
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        if self._ranges:
+            headers.append((b"range", self._ranges.encode("latin-1")))
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def _raster(parts: Parts, caller: Caller, record: MapRecord, layer: str) -> Path:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 APPLICATION = "api.main:app"
 """What uvicorn imports. A name, since `geounet` may not import `api`; a test says that it is there."""
+PROTOCOL = "api.edge.connections:LimitedProtocol"
+"""What speaks HTTP, with limits on what a connection may cost. Another such name."""
+
+_OPEN_FILES = 65_536
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="Folder of everything the service keeps.", show_default="geounet-data")
@@ -45,6 +49,9 @@ def serve(
     data: Data = None,
     bundles: Bundles = None,
     root_path: Annotated[str, typer.Option(help="Path prefix that a proxy in front takes away.")] = "",
+    public_url: Annotated[
+        str | None, typer.Option(help="Address that clients know, behind a proxy; every link begins with it.")
+    ] = None,
     keep: KeepDays = None,
     quota_gb: Annotated[float | None, typer.Option(help="Gigabytes that --data may hold.", min=0.001)] = None,
     device: Device = None,
@@ -61,16 +68,20 @@ def serve(
         os.environ["GEOUNET_SERVICE_QUOTA"] = str(int(quota_gb * 1e9))
     if root_path:
         os.environ["GEOUNET_SERVICE_ROOT_PATH"] = "/" + root_path.strip("/")
+    if public_url is not None:
+        os.environ["GEOUNET_SERVICE_PUBLIC_URL"] = public_url
     if not is_loopback(host):
         os.environ["GEOUNET_SERVICE_REQUIRE_KEYS"] = "true"
     _refuse_without_keys()
     log_json()
     _tell_sandbox()
+    _allow_files()
     crew = Crew(0 if no_worker else workers)
     crew.start()
     try:
         uvicorn.run(
             APPLICATION,
+            http=PROTOCOL,
             host=host,
             port=port,
             log_config=None,
@@ -175,6 +186,16 @@ def _into_environment(data: Path | None, bundles: Path | None, keep: float | Non
     for name, value in {**given, "KEEP_DAYS": keep, "DEVICE": device}.items():
         if value is not None:
             os.environ[f"GEOUNET_SERVICE_{name}"] = str(value)
+
+
+def _allow_files() -> None:
+    """Let this process have as many files and connections open as the system grants."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _refuse_without_keys() -> None:
