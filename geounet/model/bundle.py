@@ -145,11 +145,11 @@ class ModelCard(_Part):
     def _onnx_agrees(self) -> "ModelCard":
         size = self.onnx.size if self.onnx else None
         if self.chip_size != size and self.chip_size % 32:
-            raise ValueError("chip_size must be a multiple of 32")
+            raise ValueError("chip_size: must be a multiple of 32")
         if self.onnx is None:
             return self
         if size is not None and self.chip_size != size:
-            raise ValueError(f"chip_size must be {size}, the one size that the network takes")
+            raise ValueError(f"chip_size: must be {size}, the one size that the network takes")
         channels, classes = self.onnx.channels, len(self.legend)
         if channels != classes and (channels, classes) != (1, 2):
             raise ValueError(f"{classes} classes do not fit {channels} channels")
