@@ -11,7 +11,7 @@ import torch
 from affine import Affine
 
 from geounet.model.architectures import build_architecture
-from geounet.model.bundle import Architecture, ModelBundle, save_bundle
+from geounet.model.bundle import Architecture, ModelBundle, save_bundle, save_onnx_bundle
 
 CLASSES = (("building", (200, 50, 50)), ("tree", (30, 110, 40)), ("water", (40, 90, 200)))
 
@@ -162,3 +162,28 @@ def build_onnx(
 def make_onnx() -> Callable[..., Any]:
     """`build_onnx`."""
     return build_onnx
+
+
+ONNX_CLASSES = [{"value": i, "name": n, "color": (40 * i, 90, 200)} for i, n in enumerate(("other", "cloud", "shadow"))]
+
+
+def build_onnx_bundle(folder: Path, model: Any, bands: int = 3, classes: int = 3, **changes: Any) -> ModelBundle:
+    told = {"output": model.graph.output[0].name, "channels": classes, "activation": "softmax"}
+    card = {
+        "name": "brought",
+        "bands": ["red", "green", "blue", "nir"][:bands],
+        "normalisation": {"mean": [100.0] * bands, "std": [50.0] * bands},
+        "legend": ONNX_CLASSES[: max(classes, 2)],
+        "gsd_m": [0.3, 1.2],
+        "chip_size": 64,
+        "overlap": 16,
+        "onnx": told | changes.pop("onnx", {}),
+        **changes,
+    }
+    return save_onnx_bundle(folder, card, model.SerializeToString(), "# brought\n")
+
+
+@pytest.fixture(scope="session")
+def make_onnx_bundle() -> Callable[..., ModelBundle]:
+    """`build_onnx_bundle`."""
+    return build_onnx_bundle

@@ -14,7 +14,7 @@ from geounet.engines.choose import open_engine, resolve
 from geounet.engines.engine import EngineSpec
 from geounet.errors import BundleError, EngineError
 from geounet.mapping.pipeline import map_scene
-from geounet.model.bundle import ModelBundle, save_onnx_bundle
+from geounet.model.bundle import ModelBundle
 from geounet.model.onnx_scorer import onnx_scorer
 from geounet.model.stretch import Stretch
 from geounet.options import Options
@@ -25,8 +25,9 @@ pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Array = npt.NDArray[Any]
+Maker = Callable[..., Any]
+Bundler = Callable[..., ModelBundle]
 AS_IT_IS = Stretch("none")
-LEGEND = [{"value": i, "name": n, "color": (40 * i, 90, 200)} for i, n in enumerate(("other", "cloud", "shadow"))]
 
 
 def chip_of(counts: Array, number: int = 0) -> Chip:
@@ -55,20 +56,9 @@ def graph_scores(bundle: ModelBundle, engine: str, counts: Array) -> Array:
     return np.asarray(compiled(image)[0][0])
 
 
-def onnx_bundle(folder: Path, model: Any, bands: int = 3, classes: int = 3, **changes: Any) -> ModelBundle:
-    told = {"output": model.graph.output[0].name, "channels": classes, "activation": "softmax"}
-    card = {
-        "name": "brought",
-        "bands": ["red", "green", "blue", "nir"][:bands],
-        "normalisation": {"mean": [100.0] * bands, "std": [50.0] * bands},
-        "legend": LEGEND[: max(classes, 2)],
-        "gsd_m": [0.3, 1.2],
-        "chip_size": 64,
-        "overlap": 16,
-        "onnx": told | changes.pop("onnx", {}),
-        **changes,
-    }
-    return save_onnx_bundle(folder, card, model.SerializeToString(), "# brought\n")
+@pytest.fixture
+def onnx_bundle(make_onnx_bundle: Callable[..., ModelBundle]) -> Callable[..., ModelBundle]:
+    return make_onnx_bundle
 
 
 def expected(model: Any, counts: Array) -> Array:
@@ -123,7 +113,12 @@ def test_chips_come_in_order_and_empty_ones_are_passed_on(bundle: ModelBundle, c
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("opset", [11, 12, 13, 17, 20])
 def test_logits_of_any_version_become_probabilities(
-    make_onnx: Callable[..., Any], tmp_path: Path, counts: Array, engine: str, opset: int
+    make_onnx: Callable[..., Any],
+    onnx_bundle: Callable[..., ModelBundle],
+    tmp_path: Path,
+    counts: Array,
+    engine: str,
+    opset: int,
 ) -> None:
     model = make_onnx(opset=opset)
     bundle = onnx_bundle(tmp_path / "m", model)
@@ -136,7 +131,14 @@ def test_logits_of_any_version_become_probabilities(
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("last", [None, "Softmax"])
 def test_layouts_element_types_and_softmax_inside_make_no_difference(
-    make_onnx: Callable[..., Any], tmp_path: Path, counts: Array, engine: str, kind: str, layout: str, last: str | None
+    make_onnx: Callable[..., Any],
+    onnx_bundle: Callable[..., ModelBundle],
+    tmp_path: Path,
+    counts: Array,
+    engine: str,
+    kind: str,
+    layout: str,
+    last: str | None,
 ) -> None:
     model = make_onnx(kind=kind, layout=layout, last=last, size=64)
     whole = {"mean": [0.0] * 3, "std": [1.0] * 3} if kind == "uint8" else {"mean": [100.0] * 3, "std": [50.0] * 3}
@@ -150,7 +152,12 @@ def test_layouts_element_types_and_softmax_inside_make_no_difference(
 
 @pytest.mark.parametrize(("last", "activation"), [(None, "sigmoid"), ("Sigmoid", "none")])
 def test_one_channel_says_how_much_the_second_class_is_meant(
-    make_onnx: Callable[..., Any], tmp_path: Path, counts: Array, last: str | None, activation: str
+    make_onnx: Callable[..., Any],
+    onnx_bundle: Callable[..., ModelBundle],
+    tmp_path: Path,
+    counts: Array,
+    last: str | None,
+    activation: str,
 ) -> None:
     model = make_onnx(channels=1, last=last)
     bundle = onnx_bundle(tmp_path / "m", model, classes=1, onnx={"activation": activation})
@@ -161,7 +168,7 @@ def test_one_channel_says_how_much_the_second_class_is_meant(
 
 
 def test_classes_that_are_scored_each_by_itself_sum_to_one(
-    make_onnx: Callable[..., Any], tmp_path: Path, counts: Array
+    make_onnx: Maker, onnx_bundle: Bundler, tmp_path: Path, counts: Array
 ) -> None:
     bundle = onnx_bundle(tmp_path / "m", make_onnx(last="Sigmoid"), onnx={"activation": "shares"})
     found = graph_scores(bundle, "onnxruntime", counts)
@@ -170,7 +177,7 @@ def test_classes_that_are_scored_each_by_itself_sum_to_one(
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_a_network_that_answers_on_a_coarser_grid_is_enlarged(
-    make_onnx: Callable[..., Any], tmp_path: Path, engine: str
+    make_onnx: Maker, onnx_bundle: Bundler, tmp_path: Path, engine: str
 ) -> None:
     flat = np.full((3, 64, 64), 130, dtype=np.uint8)
     model = make_onnx(shrink=4)
@@ -181,7 +188,10 @@ def test_a_network_that_answers_on_a_coarser_grid_is_enlarged(
 
 
 def test_one_size_only_is_kept_to_whatever_the_scene_is(
-    make_onnx: Callable[..., Any], make_scene: Callable[..., Path], tmp_path: Path
+    make_onnx: Callable[..., Any],
+    onnx_bundle: Callable[..., ModelBundle],
+    make_scene: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     bundle = onnx_bundle(tmp_path / "m", make_onnx(size=96), chip_size=96, onnx={"size": 96})
     found = map_scene(make_scene(tmp_path / "s.tif", 150, 210), bundle, tmp_path / "map", Options(formats=("gpkg",)))
@@ -194,7 +204,7 @@ def test_one_size_only_is_kept_to_whatever_the_scene_is(
         map_scene(make_scene(tmp_path / "s.tif"), bundle, tmp_path / "map3", Options(chip_size=128))
 
 
-def test_what_cannot_run_is_said_in_one_line(make_onnx: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_cannot_run_is_said_in_one_line(make_onnx: Maker, onnx_bundle: Bundler, tmp_path: Path) -> None:
     bundle = onnx_bundle(tmp_path / "m", make_onnx())
     with pytest.raises(EngineError, match="which torch does not run: choose --engine onnxruntime or openvino"):
         resolve("torch", "cpu", onnx=True)
