@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 # The environment is made once for each state of the two files that define it.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,openvino,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,openvino,onnx,test]'
 	touch $@
 
 install: $(VENV)/.installed

@@ -8,37 +8,62 @@ from geounet.engines.views import VIEWS
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
 
-ENGINES = ("auto", "torch", "openvino")
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "f32", "bf16", "fp16")
 TTA = tuple(VIEWS)
 """Names of test-time augmentations."""
 
 
-def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto") -> EngineSpec:
+def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto", *, onnx: bool = False) -> EngineSpec:
     """Turn every `auto` into a choice. Raises EngineError for what this machine does not have.
 
     The device: CUDA, then MPS, then the CPU. The engine: OpenVINO on the CPU where it is installed, else torch.
     The precision: fp16 on CUDA, f32 on MPS, and bf16 on a CPU with bf16 instructions (AMX or AVX-512), else f32.
+
+    A network that is an ONNX file (`onnx`) is never run by torch: on the CPU OpenVINO where it is installed, else ONNX
+    Runtime; on any other device ONNX Runtime, which is taken by `auto` where it has one.
     """
     if engine not in ENGINES:
         raise EngineError(f"no engine '{engine}', choose one of: {', '.join(ENGINES)}")
     if precision not in PRECISIONS:
         raise EngineError(f"no precision '{precision}', choose one of: {', '.join(PRECISIONS)}")
-    device = chosen_device(engine, device)
+    engine, device = _onnx_choice(engine, device) if onnx else (engine, chosen_device(engine, device))
     if engine == "auto":
         engine = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
     if engine == "openvino":
         from geounet.engines.openvino_cpu import resolve_precision
+    elif engine == "onnxruntime":
+        if find_spec("onnxruntime") is None or find_spec("onnx") is None:
+            raise EngineError("--engine onnxruntime needs the extra `onnx`: pip install 'geounet[onnx]'")
+        from geounet.engines.onnx_runtime import resolve_precision
     else:
         from geounet.engines.torch_cpu import resolve_precision
     return EngineSpec(engine, device, resolve_precision(device, precision))
+
+
+def _onnx_choice(engine: str, device: str) -> tuple[str, str]:
+    """Engine and device for a network that is an ONNX file."""
+    if engine == "torch":
+        raise EngineError(
+            "this model is an ONNX file, which torch does not run: choose --engine onnxruntime or openvino"
+        )
+    if engine == "auto":
+        runtime = find_spec("onnxruntime") is not None
+        if device == "auto" and runtime:
+            device = chosen_device("onnxruntime", device)
+        engine = "openvino" if device in ("auto", "cpu") and find_spec("openvino") else "onnxruntime"
+    return engine, chosen_device(engine, device)
 
 
 def chosen_device(engine: str, device: str) -> str:
     """The device for `auto`, or the one asked for, whether it is here or not."""
     if device != "auto":
         return device
-    return "cpu" if engine == "openvino" else best_device()
+    if engine == "onnxruntime" and find_spec("onnxruntime"):
+        from geounet.engines.onnx_runtime import best_device as best_provider
+
+        return best_provider()
+    return "cpu" if engine in ("openvino", "onnxruntime") else best_device()
 
 
 def open_engine(
@@ -74,6 +99,10 @@ def _open(bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float
         from geounet.engines.openvino_cpu import OpenVinoEngine
 
         return OpenVinoEngine(bundle, spec, chip_size, upsample)
+    if spec.engine == "onnxruntime":
+        from geounet.engines.onnx_runtime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(bundle, spec, chip_size, upsample)
     if spec.device != "cpu":
         from geounet.engines.torch_device import DeviceEngine
 

@@ -63,7 +63,7 @@ class Predictor:
         self.bundle = bundle
         self.chip_size = chip_size or bundle.card.chip_size
         self.overlap = min(bundle.card.overlap, self.chip_size // 2)
-        spec = resolve(engine, device, precision)
+        spec = resolve(engine, device, precision, onnx=bundle.card.onnx is not None)
         self.engine: Engine = open_engine(bundle, spec, self.chip_size, tta=check_tta(tta))
 
     def probabilities(self, counts: npt.NDArray[np.uint8]) -> Float32:

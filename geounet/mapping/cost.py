@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 MEGA = 1_000_000
 
-_PROCESS = {"openvino": 430 * MEGA, "torch": 1060 * MEGA}
+_PROCESS = {"openvino": 430 * MEGA, "torch": 1060 * MEGA, "onnxruntime": 430 * MEGA}
 """Interpreter, libraries and the loaded model."""
 _FINISH = 320 * MEGA
 """What the finish pass adds to that: libraries for polygons, their rows in work, GDAL's cache. Depends on no size; a
 map of nothing but specks takes more (docs/polygons.md)."""
-_CHIP_BYTES = {"openvino": {"bf16": 215, "f32": 300}, "torch": {"bf16": 330, "f32": 600, "fp16": 330}}
+_CHIP_BYTES = {
+    "openvino": {"bf16": 215, "f32": 300},
+    "torch": {"bf16": 330, "f32": 600, "fp16": 330},
+    "onnxruntime": {"f32": 420},
+}
 """Activations a network pixel of one chip in work, on the CPU; a GPU keeps them in its own memory."""
-_RATES = {"openvino": {"bf16": 4.0, "f32": 1.4}, "torch": {"bf16": 1.7, "f32": 0.7}}
+_RATES = {"openvino": {"bf16": 4.0, "f32": 1.4}, "torch": {"bf16": 1.7, "f32": 0.7}, "onnxruntime": {"f32": 1.1}}
 """Network megapixels a second and core: orders of magnitude, to say minutes or hours."""
 _CUDA_RATE = 150.0
 """Network megapixels a second. A guess: no GPU was at hand."""
@@ -73,7 +77,7 @@ def _chips(plan: "Plan", pixels: Pixels, streams: int) -> float:
     side = plan.chip_size * plan.upsample
     network = _CHIP_BYTES[plan.engine].get(plan.precision, 600)
     views = VIEWS[plan.tta]
-    if plan.engine == "openvino":
+    if plan.engine in ("openvino", "onnxruntime"):
         at_work = streams * sum(scale**2 for scale in views.scales)
     else:
         at_work = max(views.scales) ** 2

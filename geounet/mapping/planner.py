@@ -8,7 +8,7 @@ from geounet.engines.choose import check_tta, resolve
 from geounet.engines.engine import EngineSpec
 from geounet.engines.machine import cores, device_memory
 from geounet.engines.views import VIEWS
-from geounet.errors import ResourceError
+from geounet.errors import EngineError, ResourceError
 from geounet.mapping.cost import Cost, Pixels, cost_of, device_memory_needed, memory_needed
 from geounet.mapping.plan import Plan
 from geounet.model.bundle import ModelBundle
@@ -19,7 +19,7 @@ from tiles.scene.scene import Scene
 
 def planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, Cost]:
     """Every `auto` decided, and what the work will cost."""
-    spec = resolve(options.engine, options.device, options.precision)
+    spec = resolve(options.engine, options.device, options.precision, onnx=bundle.card.onnx is not None)
     shape, classes = scene.georef.shape, len(bundle.legend)
     pixels = Pixels(len(bundle.bands), scene.dtype.itemsize, classes, scene.cache_bytes)
     plan = make_plan(
@@ -80,7 +80,11 @@ def make_plan(
         needed = device_memory_needed(plan_of(size), shape, pixels) if device_memory is not None else 0
         return needed <= _DEVICE_SHARE * (device_memory or 0)
 
-    for size in _chip_sizes(shape, overlap, _largest_chip(spec, upsample), chip_size, fits):
+    if (only := _only_size(bundle, chip_size, upsample)) is not None:
+        sizes = [only]
+    else:
+        sizes = _chip_sizes(shape, overlap, _largest_chip(spec, upsample), chip_size, fits)
+    for size in sizes:
         whole = plan_of(size)
         whole.grid(shape)  # refuses impossible pairs before any work
         for plan in _narrower(whole, shape):
@@ -96,6 +100,16 @@ def make_plan(
             f"with {spec}"
         )
     return smallest[0]
+
+
+def _only_size(bundle: ModelBundle, asked: int | None, upsample: float) -> int | None:
+    """The chip size of a network that takes one size only: so large that `upsample` makes that size of it."""
+    fixed = bundle.card.onnx.size if bundle.card.onnx else None
+    if fixed is None:
+        return None
+    if asked is not None and asked != fixed:
+        raise EngineError(f"--chip-size {asked}: {bundle.name} takes chips of {fixed} pixels only; leave it out")
+    return round(fixed / upsample)
 
 
 def _chip_sizes(
@@ -132,7 +146,7 @@ def _fitting_device(largest: int, overlap: int, fits: Callable[[int], bool]) -> 
 
 
 def _largest_chip(spec: EngineSpec, upsample: float) -> int:
-    largest = _LARGEST_CHIP[spec.device.split(":")[0]]
+    largest = _LARGEST_CHIP.get(spec.device.split(":")[0], _LARGEST_CHIP["cpu"])
     return max(_MULTIPLE, int(largest / upsample) // _MULTIPLE * _MULTIPLE)
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geounet.errors import BundleError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
+ONNX_FILE = "model.onnx"
 SHIPPED = Path(__file__).parents[1] / "bundles"
 DEFAULT_BUNDLE = "overhead-rgb"
 
@@ -99,6 +101,23 @@ class WeightsCard(_Part):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+class OnnxModel(_Part):
+    """How a network that is a file `model.onnx` takes the image and tells the classes.
+
+    `size` is the one side in pixels that it takes, None where it takes any. `output` is the output that is read, of
+    `channels` channels (1: how much the second class is meant) and `shrink` times fewer pixels a side. `activation`
+    makes probabilities of it: `softmax` and `sigmoid` of logits, `shares` of scores of 0-1 a class, `none` where they
+    are that already.
+    """
+
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    size: Annotated[int, Field(ge=32, le=4096)] | None = None
+    output: str
+    channels: Annotated[int, Field(ge=1, le=255)]
+    shrink: Annotated[int, Field(ge=1, le=32)] = 1
+    activation: Literal["softmax", "sigmoid", "shares", "none"]
+
+
 class ModelCard(_Part):
     """`model.json`, whole."""
 
@@ -113,12 +132,30 @@ class ModelCard(_Part):
     quantiles: Quantiles | None = None
     legend: Annotated[tuple[ClassCard, ...], Field(min_length=2)]
     gsd_m: tuple[float, float]
-    chip_size: Annotated[int, Field(ge=32, multiple_of=32)] = 512
+    chip_size: Annotated[int, Field(ge=32)] = 512
     overlap: Annotated[int, Field(ge=0)] = 128
     temperature: Annotated[float, Field(gt=0)] = 1.0
     training: Training = Training()
     scores: tuple[Score, ...] = ()
     weights: WeightsCard
+    onnx: OnnxModel | None = None
+    reflectance_one: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _onnx_agrees(self) -> "ModelCard":
+        size = self.onnx.size if self.onnx else None
+        if self.chip_size != size and self.chip_size % 32:
+            raise ValueError("chip_size: must be a multiple of 32")
+        if self.onnx is None:
+            return self
+        if size is not None and self.chip_size != size:
+            raise ValueError(f"chip_size: must be {size}, the one size that the network takes")
+        channels, classes = self.onnx.channels, len(self.legend)
+        if channels != classes and (channels, classes) != (1, 2):
+            raise ValueError(f"{classes} classes do not fit {channels} channels")
+        if self.onnx.channels == 1 and self.onnx.activation not in ("sigmoid", "none"):
+            raise ValueError("one channel says a probability or its logit: activation must be none or sigmoid")
+        return self
 
     @model_validator(mode="after")
     def _agree(self) -> "ModelCard":
@@ -196,6 +233,8 @@ class ModelBundle:
     def digest(self) -> str:
         """Fingerprint of all that changes a prediction: the card without scores and texts; weights included."""
         card = self.card.model_dump(mode="json", exclude={"description", "training", "scores", "licence"})
+        # Fields that came later count where they say something: what was mapped before them keeps its digest.
+        card = {k: v for k, v in card.items() if v is not None or k not in ("onnx", "reflectance_one")}
         return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> "dict[str, torch.Tensor]":
@@ -204,6 +243,8 @@ class ModelBundle:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        if self.card.onnx is not None:
+            raise BundleError(f"{self.weights_path} is an ONNX file: choose --engine onnxruntime or openvino")
         try:
             state = load_file(self.weights_path)
         except (SafetensorError, OSError) as error:
@@ -235,6 +276,23 @@ def save_bundle(folder: Path, card: dict[str, Any], state: "dict[str, torch.Tens
     return ModelBundle.load(folder)
 
 
+def save_onnx_bundle(folder: Path, card: dict[str, Any], model: bytes, readme: str) -> ModelBundle:
+    """Write a bundle whose network is an ONNX file: `model` as `model.onnx`, `model.json`, model card text.
+
+    `card` holds the fields of `ModelCard` without `weights`. Raises BundleError where they do not validate.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ONNX_FILE).write_bytes(model)
+    weights = {"file": ONNX_FILE, "sha256": hashlib.sha256(model).hexdigest()}
+    try:
+        checked = ModelCard.model_validate({**card, "weights": weights})
+    except ValidationError as error:
+        raise BundleError(f"{folder / MODEL_FILE}: {_first_problem(error)}") from error
+    (folder / MODEL_FILE).write_text(checked.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+    return ModelBundle.load(folder)
+
+
 def _in_half(tensor: "torch.Tensor") -> "torch.Tensor":
     # The variances of a deep layer may pass 65,504, the largest number in half precision; they are few.
     import torch
@@ -248,6 +306,16 @@ def shipped_bundles() -> tuple[str, ...]:
     return tuple(sorted(p.parent.name for p in SHIPPED.glob(f"*/{MODEL_FILE}")))
 
 
+def models_folder() -> Path:
+    """Where added models are kept: `GEOUNET_MODELS`, else a folder of the user's data."""
+    return Path(os.environ.get("GEOUNET_MODELS") or Path(platformdirs.user_data_dir("geounet")) / "models")
+
+
+def added_bundles() -> tuple[str, ...]:
+    """Names of the bundles that were added on this machine."""
+    return tuple(sorted(p.parent.name for p in models_folder().glob(f"*/{MODEL_FILE}")))
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
@@ -258,10 +326,12 @@ def _find(name_or_folder: str | os.PathLike[str]) -> Path:
     shipped = SHIPPED / str(name_or_folder)
     if str(name_or_folder) in shipped_bundles():
         return shipped
+    if str(name_or_folder) in added_bundles():
+        return models_folder() / str(name_or_folder)
     folder = Path(name_or_folder)
     if (folder / MODEL_FILE).is_file():
         return folder
-    known = ", ".join(shipped_bundles()) or "none"
+    known = ", ".join((*shipped_bundles(), *added_bundles())) or "none"
     if folder.is_dir():
         raise BundleError(f"{folder} is no bundle: it has no {MODEL_FILE}")
     raise BundleError(

@@ -1,7 +1,8 @@
 """A small bundle and a small scene to make maps with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from affine import Affine
 
 from geounet.model.architectures import build_architecture
-from geounet.model.bundle import Architecture, ModelBundle, save_bundle
+from geounet.model.bundle import Architecture, ModelBundle, save_bundle, save_onnx_bundle
 
 CLASSES = (("building", (200, 50, 50)), ("tree", (30, 110, 40)), ("water", (40, 90, 200)))
 
@@ -96,3 +97,93 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def build_onnx(
+    bands: int = 3,
+    channels: int = 3,
+    *,
+    layout: str = "nchw",
+    kind: str = "float32",
+    size: int | None = None,
+    last: str | None = None,
+    opset: int = 17,
+    shrink: int = 1,
+    metadata: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Any:
+    """An ONNX network: one 1 x 1 convolution with random weights, named `weight`, and `last` behind it.
+
+    Its scores are `weight @ x`; with `shrink`, of means over squares of so many pixels.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.random.default_rng(seed).normal(size=(channels, bands, 1, 1)).astype(np.float32)
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    side: int | str = size or "side"
+    shape = ["n", bands, side, side] if layout == "nchw" else ["n", side, side, bands]
+    nodes: list[Any] = []
+    at = "image"
+
+    def then(operator: str, *more: str, **attributes: Any) -> None:
+        nonlocal at
+        nodes.append(helper.make_node(operator, [at, *more], [f"{operator}{len(nodes)}"], **attributes))
+        at = nodes[-1].output[0]
+
+    if kind != "float32":
+        then("Cast", to=TensorProto.FLOAT)
+    if layout == "nhwc":
+        then("Transpose", perm=[0, 3, 1, 2])
+    if shrink > 1:
+        then("AveragePool", kernel_shape=[shrink, shrink], strides=[shrink, shrink])
+    then("Conv", "weight")
+    if layout == "nhwc":
+        then("Transpose", perm=[0, 2, 3, 1])
+    if last:
+        then(last, **({"axis": 3 if layout == "nhwc" else 1} if last == "Softmax" else {}))
+    out = side // shrink if isinstance(side, int) else "out"
+    last_shape = ["n", channels, out, out] if layout == "nchw" else ["n", out, out, channels]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [helper.make_tensor_value_info("image", number, shape)],
+        [helper.make_tensor_value_info(at, TensorProto.FLOAT, last_shape)],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    for key, value in (metadata or {}).items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_onnx() -> Callable[..., Any]:
+    """`build_onnx`."""
+    return build_onnx
+
+
+ONNX_CLASSES = [{"value": i, "name": n, "color": (40 * i, 90, 200)} for i, n in enumerate(("other", "cloud", "shadow"))]
+
+
+def build_onnx_bundle(folder: Path, model: Any, bands: int = 3, classes: int = 3, **changes: Any) -> ModelBundle:
+    told = {"output": model.graph.output[0].name, "channels": classes, "activation": "softmax"}
+    card = {
+        "name": "brought",
+        "bands": ["red", "green", "blue", "nir"][:bands],
+        "normalisation": {"mean": [100.0] * bands, "std": [50.0] * bands},
+        "legend": ONNX_CLASSES[: max(classes, 2)],
+        "gsd_m": [0.3, 1.2],
+        "chip_size": 64,
+        "overlap": 16,
+        "onnx": told | changes.pop("onnx", {}),
+        **changes,
+    }
+    return save_onnx_bundle(folder, card, model.SerializeToString(), "# brought\n")
+
+
+@pytest.fixture(scope="session")
+def make_onnx_bundle() -> Callable[..., ModelBundle]:
+    """`build_onnx_bundle`."""
+    return build_onnx_bundle

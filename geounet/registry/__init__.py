@@ -1,0 +1,1 @@
+"""Models that people bring: added, looked at, exported, removed."""
