@@ -28,11 +28,17 @@ HEADERS = {
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
-    "content-security-policy": (
-        "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; img-src 'self' data: blob:; "
-        "connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
 }
+
+
+def content_policy(base_map: str) -> str:
+    """What pages may load: their own, and the tiles of the operator's base map."""
+    tiles = urlsplit(base_map)
+    there = f" {tiles.scheme}://{tiles.netloc}" if base_map else ""
+    return (
+        f"default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data: blob:{there}; "
+        f"connect-src 'self'{there}; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
 
 
 class Careful:
@@ -41,6 +47,7 @@ class Careful:
     def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         self.app = app
         self.settings = settings
+        self._headers = {**HEADERS, "content-security-policy": content_policy(settings.base_map)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -63,7 +70,7 @@ class Careful:
                 status = message["status"]
                 out = MutableHeaders(scope=message)
                 out["x-request-id"] = scope["request_id"]
-                for name, value in HEADERS.items():
+                for name, value in self._headers.items():
                     out.setdefault(name, value)
                 if self.settings.cors_origins:
                     out["cross-origin-resource-policy"] = "cross-origin"
