@@ -15,6 +15,7 @@ from api.edge.words import unknown
 from api.job_watch import JobWatch
 from api.loopback import listens_widely
 from api.settings import ApiSettings
+from api.tile_cache import TileCache
 from geounet.service.catalog import Catalog
 from geounet.service.errors import BadRequestError, ForbiddenError, NotFoundError, UnauthenticatedError
 from geounet.service.features.match_cache import MatchCache
@@ -38,6 +39,7 @@ class Parts:
     features: MatchCache
     readers: Readers
     watch: JobWatch
+    tiles: TileCache = field(default_factory=TileCache)
     inspections: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class Caller:
     """Who is calling. Without keys everybody is the one user of this machine."""
 
     owner: str | None = None
+    name: str | None = None
     scopes: frozenset[Scope] = frozenset(Scope)
     share: Share = field(default_factory=Share)
     max_open_jobs: int | None = None
@@ -128,7 +131,7 @@ def identify(request: Request) -> Caller:
     key = found.keys.find(text)
     if key is None:
         raise UnauthenticatedError("this API key is not known here: ask the operator for one")
-    return Caller(key.id, key.scopes, key.share, key.max_open_jobs)
+    return Caller(key.id, key.name, key.scopes, key.share, key.max_open_jobs)
 
 
 def needs_key(parts: Parts, request: Request) -> bool:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import Header
 from pydantic import ValidationError
@@ -71,14 +72,19 @@ def wish_for(parts: Parts, model: str, options: JobOptions) -> Wish:
     return Wish(model, parts.catalog.locate(model), asked, reach)
 
 
-async def check_fit(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> None:
-    """Raise UnfitSceneError where the model cannot use the scene with these options."""
+async def look_again(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> dict[str, Any]:
+    """The pre-flight of a scene for a model and options: `upload_check.Inspection.fit`."""
     path = parts.store.scenes.path(scene.id)
     async with parts.inspections:
         found = await run_in_threadpool(
             inspect_upload, path, scene.name, parts.settings, wish_for(parts, model, options)
         )
-    _refuse_unfit(found.fit)
+    return dict(found.fit or {})
+
+
+async def check_fit(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> None:
+    """Raise UnfitSceneError where the model cannot use the scene with these options."""
+    _refuse_unfit(await look_again(parts, scene, model, options))
 
 
 async def submit(
@@ -98,6 +104,6 @@ async def submit(
     )
 
 
-def _refuse_unfit(fit: object) -> None:
-    if isinstance(fit, dict) and not fit["fits"]:
+def _refuse_unfit(fit: Mapping[str, Any] | None) -> None:
+    if fit and not fit["fits"]:
         raise UnfitSceneError(fit["why"], fit["field"])

@@ -11,7 +11,7 @@ from api.errors import RESPONSES, add_handlers
 from api.job_watch import JobWatch
 from api.middleware import Careful, Compress
 from api.openapi.document import add_openapi
-from api.routes import features, jobs, maps, models, predict, scenes
+from api.routes import features, jobs, maps, me, models, predict, scenes, statistics, tiles
 from api.settings import ApiSettings
 from geounet import __version__
 from geounet.service.catalog import Catalog
@@ -20,7 +20,17 @@ from geounet.service.keys import KeyRing
 from geounet.service.processes.raster_pool import Readers
 from geounet.service.store import Store
 
-ROUTERS = (features.router, scenes.router, jobs.router, predict.router, maps.router, models.router)
+ROUTERS = (
+    features.router,
+    tiles.router,
+    scenes.router,
+    jobs.router,
+    predict.router,
+    maps.router,
+    statistics.router,
+    models.router,
+    me.router,
+)
 
 
 def create_app(settings: ApiSettings | None = None) -> FastAPI:

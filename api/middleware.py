@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.addresses import is_host, networks, split_url
 from api.edge.accept import quality
 from api.edge.address import Address, address_of
-from api.edge.headers import HEADERS, request_id
+from api.edge.headers import HEADERS, content_policy, request_id
 from api.errors import problem, too_large
 from api.loopback import LOOPBACK, listens_widely
 from api.settings import ApiSettings
@@ -34,6 +35,9 @@ class Careful:
         self.settings = settings
         self._public = split_url(settings.public_url) if settings.public_url else None
         self._proxies = networks(settings.trusted_proxies)
+        self._headers = {**HEADERS, "content-security-policy": content_policy(settings.base_map)}
+        if settings.cors_origins:
+            self._headers["cross-origin-resource-policy"] = "cross-origin"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -45,7 +49,7 @@ class Careful:
         began, method, path = time.perf_counter(), scope["method"], scope["path"]
         scope = self._seen_from_outside(scope, asked)
         scope["request_id"] = request_id(headers.get("x-request-id", ""))
-        exit_ = _Exit(send, scope["request_id"], method == "HEAD", bool(self.settings.cors_origins))
+        exit_ = _Exit(send, scope["request_id"], method == "HEAD", self._headers)
         if method == "HEAD":
             scope = {**scope, "method": "GET", "head": True}
         try:
@@ -139,19 +143,17 @@ class Careful:
 class _Exit:
     """What an answer leaves through: it adds the headers, and takes the body from answers to HEAD."""
 
-    def __init__(self, send: Send, request_id: str, head: bool, shared: bool) -> None:
+    def __init__(self, send: Send, request_id: str, head: bool, headers: Mapping[str, str]) -> None:
         self.status: int | None = None
-        self._send, self._request_id, self._head, self._shared = send, request_id, head, shared
+        self._send, self._request_id, self._head, self._headers = send, request_id, head, headers
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             out = MutableHeaders(scope=message)
             out["x-request-id"] = self._request_id
-            for name, value in HEADERS.items():
+            for name, value in self._headers.items():
                 out.setdefault(name, value)
-            if self._shared:
-                out["cross-origin-resource-policy"] = "cross-origin"
         elif self._head and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)

@@ -35,6 +35,10 @@ class ApiSettings(ServiceSettings):
     """Ask for an API key on every request. Always so on an address that is not loopback."""
     hosts: tuple[str, ...] = ()
     """Host names that the service answers to beside loopback's, as JSON; empty: any, where keys are required."""
+    base_map: Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9.:-]+/[^\s\"'<>;]*)?$")] = ""
+    """Address of raster tiles to show below everything in the browser, with {z}, {x} and {y}; none unless set."""
+    base_map_attribution: str = ""
+    """What their provider wants to be named as."""
     page_limit: Count = 10_000
     """Features of one page at most."""
     header_bytes: Count = 32_768

@@ -13,6 +13,7 @@ from api.schemas.responses import (
     Extent,
     FeatureCollectionOut,
     FeatureOut,
+    FitOut,
     Health,
     JobOut,
     Jobs,
@@ -21,18 +22,24 @@ from api.schemas.responses import (
     MapEntry,
     MapOut,
     Maps,
+    Me,
     ModelOut,
     Models,
     PointOut,
     ProgressOut,
+    Quota,
     SceneOut,
     Scenes,
     Spatial,
+    Statistics,
     TileJson,
+    ZoneOut,
 )
+from api.schemas.tiles import TileLimits, Tileset, TilesetItem, Tilesets, VectorLayer, VectorTileJson
 from geounet.model.bundle import Score
 from geounet.service.features.crs_uri import CRS84, EVERYWHERE
 from geounet.service.jobs import JobState
+from geounet.service.keys import Scope
 
 _AT = "http://127.0.0.1:8000"
 _SCENE, _JOB = "5f1c0d9e8b7a65432100", "9a1be07c44d25518f3aa"
@@ -72,6 +79,7 @@ QUEUED = JobOut(
     id=_JOB,
     state=JobState.QUEUED,
     scene=_SCENE,
+    scene_name="suburb.tif",
     model="overhead-rgb",
     options={"min_area_m2": 10, "formats": ["gpkg", "geojson"]},
     created=_WHEN,
@@ -145,6 +153,13 @@ _COLLECTION = Collection(
     links=[_link(f"/collections/{_JOB}/items", "items", "application/geo+json")],
 )
 
+_TILESET: dict[str, Any] = {
+    "title": "Polygons of suburb.tif",
+    "dataType": "vector",
+    "crs": "http://www.opengis.net/def/crs/EPSG/0/3857",
+    "links": [_link(f"/collections/{_JOB}/tiles/WebMercatorQuad", "self")],
+}
+
 _BODIES: tuple[BaseModel, ...] = (
     Accepted(scene=SCENE, job=QUEUED),
     SCENE,
@@ -154,6 +169,41 @@ _BODIES: tuple[BaseModel, ...] = (
     MAP,
     Maps(maps=[MapEntry(**_ENTRY, links=[_link(f"/maps/{_JOB}", "self")])], links=[]),
     PointOut(lon=-105.1, lat=40.16, class_id=1, class_name="building", confidence=0.91),
+    Statistics(
+        area_m2=4210.5,
+        nodata_m2=0.0,
+        confidence=0.88,
+        classes=[ZoneOut(value=1, name="building", pixels=16842, area_m2=4210.5, share=1.0, confidence=0.88)],
+    ),
+    FitOut(model="overhead-rgb", fits=True, checks=SCENE.info["fit"]["checks"]),
+    Me(
+        key=None,
+        name=None,
+        scopes=[Scope.READ, Scope.SUBMIT],
+        bytes=Quota(used=22_020_640, limit=None),
+        pixels=Quota(used=4_194_304, limit=None),
+        open_jobs=Quota(used=0, limit=None),
+        keys_needed=False,
+    ),
+    Tilesets(tilesets=[TilesetItem(**_TILESET)], links=[_link(f"/collections/{_JOB}/tiles", "self")]),
+    Tileset(
+        **_TILESET,
+        tileMatrixSetURI="http://www.opengis.net/def/tilematrixset/OGC/1.0/WebMercatorQuad",
+        tileMatrixSetLimits=[
+            TileLimits(tileMatrix="0", minTileRow=0, maxTileRow=0, minTileCol=0, maxTileCol=0),
+        ],
+    ),
+    VectorTileJson(
+        name="suburb.tif: polygons",
+        tiles=[f"{_AT}/collections/{_JOB}/tiles/WebMercatorQuad/{{z}}/{{y}}/{{x}}.mvt"],
+        bounds=[-105.11, 40.16, -105.1, 40.17],
+        minzoom=0,
+        maxzoom=17,
+        detailzoom=14,
+        vector_layers=[
+            VectorLayer(id="landcover", fields={"class_id": "Number"}, description="", minzoom=0, maxzoom=17)
+        ],
+    ),
     TileJson(
         name="suburb.tif: classes",
         tiles=[f"{_AT}/maps/{_JOB}/tiles/{{z}}/{{x}}/{{y}}.png?layer=classes"],
@@ -208,6 +258,10 @@ PARAMETERS: dict[str, Any] = {
     "lat": 40.16,
     "bbox": [-105.11, 40.16, -105.1, 40.17],
     "class": ["building", "tree"],
+    "show": "1,2",
+    "size": 256,
+    "band": 1,
+    "crs": CRS84,
     "options": '{"min_area_m2": 10}',
     "Idempotency-Key": "5d3f9c1e",
     "prefer": "wait=30",
@@ -226,6 +280,7 @@ _STAC: dict[str, Any] = {
     "assets": {"classes.tif": {"href": f"{_AT}/maps/{_JOB}/classes.tif", "roles": ["data"]}},
 }
 OTHERS: dict[tuple[str, str], Any] = {
+    ("/jobs/events", "text/event-stream"): f"event: job\ndata: {RUNNING.model_dump_json()}\n\n",
     ("/jobs/{job_id}/events", "text/event-stream"): f"id: 4\nevent: running\ndata: {RUNNING.model_dump_json()}\n\n",
     ("/maps/{map_id}/item.json", "application/geo+json"): _STAC,
     ("/predict", "application/geo+json"): {

@@ -1,6 +1,7 @@
-"""Plain pages for people who come with a browser. Everything in them is escaped."""
+"""Pages for people who come with a browser: the map, and documents. Everything in them is escaped."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -9,19 +10,66 @@ from typing import Any
 from fastapi import Request
 
 from api.schemas.records import base_url
+from api.settings import ApiSettings
 
-SCRIPTS = {"app.js": "text/javascript; charset=utf-8"}
+_KINDS = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "mjs": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+_FOREVER = "public, max-age=31536000, immutable"
+_ASK = "no-cache"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file that pages load."""
+
+    content: bytes
+    kind: str
+    keep: str
 
 
 @cache
-def web(name: str) -> str:
-    """A file of `api/pages/web`; `name` is one that the code names."""
-    return files("api.pages").joinpath("web", name).read_text(encoding="utf-8")
+def assets() -> Mapping[str, Asset]:
+    """What pages may load, by name. The build puts a digest into the names of its files: those may be kept."""
+    built = files("api.pages").joinpath("web", "dist", "assets")
+    found = {"page.css": Asset(_static("page.css"), _KINDS["css"], _ASK)}
+    for file in built.iterdir():
+        kind = _KINDS.get(file.name.rpartition(".")[2])
+        if kind is not None:
+            found[f"assets/{file.name}"] = Asset(file.read_bytes(), kind, _FOREVER)
+    return found
 
 
-def _page(request: Request, title: str, body: str, page: str = "") -> str:
-    parts = {"title": escape(title), "base": escape(base_url(request)), "page": escape(page), "body": body}
-    frame = web("page.html")
+@cache
+def _static(name: str) -> bytes:
+    return files("api.pages").joinpath("static", name).read_bytes()
+
+
+@cache
+def _app() -> str:
+    return files("api.pages").joinpath("web", "dist", "index.html").read_text(encoding="utf-8")
+
+
+def app(request: Request, settings: ApiSettings) -> str:
+    """The page with the map; its script asks the API for everything else."""
+    base = escape(base_url(request))
+    told = {
+        'data-base=""': f'data-base="{base}"',
+        'data-base-map=""': f'data-base-map="{escape(settings.base_map)}"',
+        'data-base-map-attribution=""': f'data-base-map-attribution="{escape(settings.base_map_attribution)}"',
+    }
+    page = _app().replace("./assets/", f"{base}/web/assets/")
+    for empty, full in told.items():
+        page = page.replace(empty, full)
+    return page
+
+
+def _page(request: Request, title: str, body: str) -> str:
+    parts = {"title": escape(title), "base": escape(base_url(request)), "body": body}
+    frame = _static("page.html").decode()
     for name, text in parts.items():
         frame = frame.replace(f"{{{{{name}}}}}", text)  # the body comes last: what it holds is not looked at again
     return frame
@@ -32,43 +80,15 @@ def document(request: Request, title: str, data: Any) -> str:
     return _page(request, title, _shown(data))
 
 
-def landing(request: Request, data: Mapping[str, Any], models: Sequence[str] | None, default: str | None) -> str:
-    """The first page: a form to upload a scene with, and what there is; no form where `models` is None."""
-    form = "<p>This service asks for an API key.</p>" if models is None else _upload_form(request, models, default)
-    body = f"<p>{escape(data['description'])}</p>{form}<h2>The API</h2>{_shown(data['links'])}"
-    return _page(request, data["title"], body, "" if models is None else "landing")
-
-
-def _upload_form(request: Request, models: Sequence[str], default: str | None) -> str:
-    choice = "".join(
-        f'<option value="{escape(name)}"{" selected" if name == default else ""}>{escape(name)}</option>'
-        for name in models
-    )
-    return f"""<h2>Map a scene</h2>
-<form id="upload" method="post" enctype="multipart/form-data" action="{escape(base_url(request))}/scenes">
-<input type="hidden" name="process" value="true">
-<p><label for="file">GeoTIFF</label>
-<input id="file" type="file" name="file" accept=".tif,.tiff,image/tiff" required></p>
-<p><label for="model">Model</label> <select id="model" name="model">{choice}</select></p>
-<p><label for="bands">Bands</label>
-<input id="bands" placeholder="red=5,green=3,blue=2" size="28" pattern="[a-z0-9_=, ]*">
-<small>only where the file does not name them</small></p>
-<p><button name="send">Upload and map</button></p>
-<progress id="sent" max="1" value="0" hidden></progress>
-<p id="told" role="status"></p>
-</form>"""
-
-
 def job(request: Request, data: Mapping[str, Any], scene: str) -> str:
-    """A job that can be watched and cancelled."""
-    body = f"""<p><strong id="state" class="{escape(data["state"])}">{escape(data["state"])}</strong>
-<button id="cancel" hidden>Cancel</button></p>
-<progress id="bar" max="1" value="0" hidden></progress>
-<p id="told" role="status"></p>
+    """A job as it was when the page was made; the page with the map follows it live."""
+    told = escape((data.get("error") or {}).get("detail", ""))
+    body = f"""<p><strong class="{escape(data["state"])}">{escape(data["state"])}</strong> {told}</p>
+<p>{_to_app(request, "#jobs", "Follow it live")}</p>
 <h2>The request</h2>"""
     asked = {k: data[k] for k in ("model", "created", "options", "links")}
     asked["options"] = {k: v for k, v in data["options"].items() if v not in (None, False, {}, [])}
-    return _page(request, f"Job: {scene}", body + _shown(asked), f"job {data['id']}")
+    return _page(request, f"Job: {scene}", body + _shown(asked))
 
 
 def jobs(request: Request, data: Mapping[str, Any]) -> str:
@@ -98,6 +118,10 @@ def _to(request: Request, path: str, text: str) -> str:
     return f'<a href="{escape(base_url(request) + path)}?f=html">{escape(text)}</a>'
 
 
+def _to_app(request: Request, place: str, text: str) -> str:
+    return f'<a class="go" href="{escape(base_url(request))}/?f=html{escape(place)}">{escape(text)}</a>'
+
+
 def _when(thing: Mapping[str, Any]) -> str:
     return escape(f"{thing['created'][:16].replace('T', ' ')} UTC")
 
@@ -115,25 +139,21 @@ def _cells(row: Sequence[str]) -> str:
 
 
 def map_page(request: Request, data: Mapping[str, Any], colours: Mapping[int, Sequence[int]]) -> str:
-    """A finished map to look at: tiles, areas by class, files."""
+    """A finished map: areas by class, files."""
     rows = "".join(_class_row(c, colours.get(c["value"])) for c in data["summary"]["classes"])
-    body = f"""<p><label for="layer">Over the scene</label>
-<select id="layer"><option value="classes">classes</option><option value="confidence">confidence</option></select>
-<input id="opacity" type="range" min="0" max="100" value="60" aria-label="opacity"></p>
-<div id="view"><div id="zoom"><button id="in" aria-label="closer">+</button>
-<button id="out" aria-label="farther">−</button></div></div>
-<p id="told" role="status">Click on the map to ask what is there.</p>
+    body = f"""<p>{_to_app(request, f"#map={data['id']}", "Look at the map")}</p>
 <h2>Areas</h2>
 <table><tr><th></th><th>class</th><th>hectares</th><th>share</th></tr>{rows}</table>
 <h2>Files and links</h2>"""
-    return _page(request, data["title"], body + _shown(data["links"]), f"map {data['id']}")
+    return _page(request, data["title"], body + _shown(data["links"]))
 
 
 def _class_row(entry: Mapping[str, Any], colour: Sequence[int] | None) -> str:
     swatch = ""
-    if colour is not None:
+    if colour is not None:  # an attribute of the drawing: styles in the page are not allowed
         red, green, blue = (int(part) for part in colour)
-        swatch = f'<span class="swatch" style="background: rgb({red}, {green}, {blue})"></span>'
+        square = f'<rect width="16" height="16" fill="rgb({red}, {green}, {blue})"/>'
+        swatch = f'<svg class="swatch" width="16" height="16" aria-hidden="true">{square}</svg>'
     area, share = f"{entry['area_m2'] / 1e4:,.3f}", f"{entry['share']:.1%}"
     numbers = f'<td class="number">{area}</td><td class="number">{share}</td>'
     return f"<tr><td>{swatch}</td><td>{escape(entry['name'])}</td>{numbers}</tr>"

@@ -15,9 +15,10 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import Parts, PartsDep, Reading, needs_key, seen_map
+from api.dependencies import Parts, PartsDep, Reading, seen_map
 from api.pages import render as pages
 from api.pages.negotiate import HTML_TYPE, Format, answer, wants_html, with_html
+from api.routes import tiles
 from api.schemas.common import Link
 from api.schemas.records import base_url
 from api.schemas.requests import Id
@@ -43,7 +44,7 @@ router = APIRouter(tags=["features"])
 
 CONFORMS_TO = [
     f"http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/{name}" for name in ("core", "geojson", "html", "oas30")
-] + ["http://www.opengis.net/spec/ogcapi-features-2/1.0/conf/crs"]
+] + ["http://www.opengis.net/spec/ogcapi-features-2/1.0/conf/crs", *tiles.CONFORMS_TO]
 _OPENAPI = "application/vnd.oai.openapi+json;version=3.0"
 
 
@@ -152,17 +153,16 @@ def landing(request: Request, parts: PartsDep, q: Annotated[Plain, Query()]) -> 
             Link(href=f"{base}/models", rel="item", type="application/json", title="Models"),
         ],
     )
-    # A form sends no key, and who has none is told of no model.
-    names = None if needs_key(parts, request) else list(parts.catalog.cards)
-    return answer(request, q.f, body, lambda data: pages.landing(request, data, names, parts.catalog.default))
+    return answer(request, q.f, body, lambda _: pages.app(request, parts.settings))
 
 
-@router.get("/web/{name}", include_in_schema=False)
-def script(name: str) -> Response:
+@router.get("/web/{name:path}", include_in_schema=False)
+def asset(name: str) -> Response:
     """What the pages need beside themselves."""
-    if name not in pages.SCRIPTS:
-        raise NotFoundError("there is no such script")
-    return Response(pages.web(name), media_type=pages.SCRIPTS[name], headers={"Cache-Control": "no-cache"})
+    found = pages.assets().get(name)
+    if found is None:
+        raise NotFoundError("the pages have no such file")
+    return Response(found.content, media_type=found.kind, headers={"Cache-Control": found.keep})
 
 
 @router.get("/conformance", responses=with_html(Conformance))
@@ -212,6 +212,12 @@ def _collection(request: Request, parts: Parts, record: MapRecord) -> Collection
             Link(href=here, rel="self", type="application/json"),
             Link(href=f"{here}/items", rel="items", type=GEOJSON, title="The polygons"),
             Link(href=f"{here}/items?f=html", rel="items", type=HTML_TYPE, title="The polygons as a page"),
+            Link(
+                href=f"{here}/tiles",
+                rel="http://www.opengis.net/def/rel/ogc/1.0/tilesets-vector",
+                type="application/json",
+                title="The polygons as vector tiles",
+            ),
             Link(href=f"{base_url(request)}/maps/{record.id}", rel="related", type="application/json", title="The map"),
         ],
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.dependencies import Parts, PartsDep, Reading, Submitting, seen_job, seen_scene
+from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_job, seen_scene
 from api.intake import IdempotencyKey, check_fit, chosen_model, fingerprint, submit
 from api.pages import render as pages
 from api.pages.negotiate import Asked, answer, with_html
@@ -22,6 +22,7 @@ from geounet.service.jobs import Idempotency, Job, JobState
 router = APIRouter(tags=["jobs"])
 
 _COMMENT_SECONDS = 15.0
+_WATCHED = 100
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -69,6 +70,43 @@ def jobs(
         links.append(Link(href=href, rel="next", type="application/json"))
     body = Jobs(jobs=[job_out(request, parts, j) for j in found[:limit]], links=links)
     return answer(request, f, body, partial(pages.jobs, request))
+
+
+@router.get(
+    "/jobs/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "A job a change"}
+    },
+)
+async def all_events(request: Request, parts: PartsDep, caller: Reading) -> Response:
+    """Server-sent events: the caller's newest jobs as they are, then each at every change. The stream has no end."""
+    return StreamingResponse(
+        _all_events(request, parts, caller),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _all_events(request: Request, parts: Parts, caller: Caller) -> AsyncIterator[str]:
+    yield "retry: 2000\n\n"
+    seen: dict[str, int] = {}
+    quiet = 0.0
+    while not await request.is_disconnected():
+        found = parts.store.queue.page(caller.owner, everyone=caller.everyone, before=None, limit=_WATCHED, state=None)
+        changed = [j for j in reversed(found) if seen.get(j.id) != j.revision]
+        gone = seen.keys() - {j.id for j in found}
+        for job in changed:
+            seen[job.id] = job.revision
+            yield f"event: job\ndata: {json.dumps(job_out(request, parts, job).model_dump(mode='json'))}\n\n"
+        for job_id in gone:
+            del seen[job_id]
+            yield f"event: gone\ndata: {json.dumps(job_id)}\n\n"
+        quiet = 0.0 if changed or gone else quiet + 1.0
+        await parts.watch.change(1.0)
+        if quiet >= _COMMENT_SECONDS:
+            quiet = 0.0
+            yield ": still here\n\n"
 
 
 @router.get("/jobs/{job_id}", responses=with_html(JobOut))

@@ -74,6 +74,14 @@ def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading, f: A
         for name, kind in FILES.items()
         if (folder / name).is_file()
     ]
+    links.append(
+        Link(
+            href=f"{base_url(request)}/collections/{record.id}/tiles/WebMercatorQuad/tilejson.json",
+            rel="tiles",
+            type="application/json",
+            title="polygons",
+        )
+    )
     links += [
         Link(href=f"{here}/tilejson.json?layer={layer}", rel="tiles", type="application/json", title=layer)
         for layer in ("classes", "confidence", "scene")
@@ -118,8 +126,12 @@ def tile(
     parts: PartsDep,
     caller: Reading,
     layer: Layer = "classes",
+    only: Annotated[str | None, Query(alias="show", pattern=r"^([0-9]{1,3}(,[0-9]{1,3})*)?$", max_length=1100)] = None,
 ) -> Response:
-    """A web-map tile (Web Mercator, 256 pixels) of the class map, the confidence or the scene."""
+    """A web-map tile (Web Mercator, 256 pixels) of the class map, the confidence or the scene.
+
+    With `show`, class values with commas in between, the class map shows these classes alone.
+    """
     record = seen_map(parts, caller, map_id)
     if max(x, y) >= 2**z:
         raise NotFoundError(f"zoom {z} has no tile {x}/{y}")
@@ -131,6 +143,8 @@ def tile(
         "x": x,
         "y": y,
     }
+    if only is not None:
+        request["classes"] = [int(value) for value in only.split(",") if value]
     if layer == "scene":
         job = parts.store.queue.get(record.id)
         request["bands"] = job.options.get("bands")

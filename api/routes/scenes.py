@@ -7,13 +7,22 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_scene
-from api.intake import IdempotencyKey, accept_scene, chosen_model, fingerprint, parse_options, submit, wish_for
+from api.intake import (
+    IdempotencyKey,
+    accept_scene,
+    chosen_model,
+    fingerprint,
+    look_again,
+    parse_options,
+    submit,
+    wish_for,
+)
 from api.pages import render as pages
 from api.pages.negotiate import Asked, answer, with_html
 from api.schemas.common import Link
 from api.schemas.records import base_url, job_out, scene_out
-from api.schemas.requests import Id
-from api.schemas.responses import Accepted, SceneOut, Scenes
+from api.schemas.requests import FitBody, Id
+from api.schemas.responses import Accepted, FitOut, SceneOut, Scenes
 from api.uploads import checked_name, form_upload, raw_upload
 from geounet.service.jobs import Idempotency, Job
 from geounet.service.scenes import SceneRecord
@@ -28,6 +37,9 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     201: {"model": Accepted, "description": "The scene is kept"},
     202: {"model": Accepted, "description": "The scene is kept and its job is queued"},
+}
+_PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "A picture"}
 }
 _FORM = {
     "requestBody": {
@@ -169,6 +181,29 @@ def scene(scene_id: Id, request: Request, parts: PartsDep, caller: Reading, f: A
     """One scene."""
     found = seen_scene(parts, caller, scene_id)
     return answer(request, f, scene_out(request, found), partial(pages.document, request, found.name))
+
+
+@router.get("/scenes/{scene_id}/picture.png", response_class=Response, responses=_PNG)
+def picture(
+    scene_id: Id,
+    parts: PartsDep,
+    caller: Reading,
+    size: Annotated[int, Query(ge=16, le=1024)] = 256,
+    band: Annotated[int | None, Query(ge=1, le=65535, description="This band alone, in grey.")] = None,
+) -> Response:
+    """A small picture of a scene, on its own grid: what an upload looks like, or one of its bands."""
+    found = seen_scene(parts, caller, scene_id)
+    path = str(parts.store.scenes.path(found.id))
+    _, png = parts.readers.ask({"want": "picture", "path": path, "size": size, "band": band})
+    return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
+
+
+@router.post("/scenes/{scene_id}/fit")
+async def fit(body: FitBody, scene_id: Id, parts: PartsDep, caller: Reading) -> FitOut:
+    """The pre-flight again, for another model or other options; nothing is queued."""
+    found = seen_scene(parts, caller, scene_id)
+    model = chosen_model(parts, body.model)
+    return FitOut(model=model, **await look_again(parts, found, model, body.options))
 
 
 @router.delete("/scenes/{scene_id}", status_code=204)

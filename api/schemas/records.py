@@ -58,6 +58,7 @@ def job_out(request: Request, parts: Parts, job: Job) -> JobOut:
         id=job.id,
         state=job.state,
         scene=job.scene,
+        scene_name=parts.store.scenes.name_of(job.scene),
         model=job.model,
         options=dict(job.options),
         created=moment(job.created),

@@ -1,6 +1,6 @@
 """What clients send: a job's options and the body that asks for a job."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import shapely
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -11,6 +11,10 @@ BandName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 BandNumber = Annotated[int, Field(ge=1, le=65535)]
 Format = Literal["gpkg", "geojson", "geojsonl", "fgb", "parquet"]
 _MOST_VERTICES = 10_000
+_EXAMPLE_AREA: dict[str, Any] = {
+    "type": "Polygon",
+    "coordinates": [[[-105.11, 40.16], [-105.1, 40.16], [-105.1, 40.17], [-105.11, 40.17], [-105.11, 40.16]]],
+}
 
 
 class Wire(BaseModel):
@@ -19,8 +23,8 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Area(Wire):
-    """A GeoJSON Polygon or MultiPolygon in longitude and latitude."""
+class Shape(Wire):
+    """A GeoJSON Polygon or MultiPolygon."""
 
     type: Literal["Polygon", "MultiPolygon"]
     coordinates: list[Any]
@@ -33,25 +37,62 @@ class Area(Wire):
         return value
 
     @model_validator(mode="after")
-    def _sound(self) -> "Area":
-        try:
-            area = shape({"type": self.type, "coordinates": self.coordinates})
-        except (ValueError, TypeError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
-            raise ValueError("the coordinates make no polygon: see RFC 7946, section 3.1.6") from error
-        west, south, east, north = area.bounds if not area.is_empty else (1.0, 1.0, 0.0, 0.0)
-        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
-            raise ValueError("the area must be given in longitude and latitude and cover some ground")
+    def _sound(self) -> Self:
+        area = self.polygon()
+        if area.is_empty or area.area == 0:
+            raise ValueError("the area covers no ground")
         if not area.is_valid:
             raise ValueError(f"the area is no valid polygon: {shapely.is_valid_reason(area)}")
         return self
+
+    def polygon(self) -> shapely.Geometry:
+        """The area as a shapely geometry. Raises ValueError."""
+        try:
+            return shapely.force_2d(shape({"type": self.type, "coordinates": self.coordinates}))
+        except (ValueError, TypeError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
+            raise ValueError("the coordinates make no polygon: see RFC 7946, section 3.1.6") from error
+
+
+class Area(Shape):
+    """A GeoJSON Polygon or MultiPolygon in longitude and latitude."""
+
+    @model_validator(mode="after")
+    def _on_earth(self) -> Self:
+        west, south, east, north = self.polygon().bounds
+        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+            raise ValueError("the area must be given in longitude and latitude and cover some ground")
+        return self
+
+
+class AreaBody(Wire):
+    """An area to ask about: a GeoJSON polygon, or a Feature with one."""
+
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"examples": [_EXAMPLE_AREA]})
+
+    type: Literal["Polygon", "MultiPolygon", "Feature"]
+    coordinates: list[Any] | None = None
+    geometry: Shape | None = None
+
+    @model_validator(mode="after")
+    def _one_polygon(self) -> Self:
+        self.polygon()
+        return self
+
+    def polygon(self) -> shapely.Geometry:
+        """The area as a shapely geometry."""
+        if self.type == "Feature":
+            if self.geometry is None:
+                raise ValueError("a Feature needs a geometry: a Polygon or MultiPolygon")
+            return self.geometry.polygon()
+        return Shape.model_validate({"type": self.type, "coordinates": self.coordinates}).polygon()
 
 
 def _numbers(value: Any, depth: int) -> int:
     if depth > 4:
         raise ValueError("the coordinates are nested too deeply")
     if not isinstance(value, list):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e6:
-            raise ValueError("coordinates are numbers in degrees")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e9:
+            raise ValueError("coordinates are numbers")
         return 1
     return sum(_numbers(v, depth + 1) for v in value)
 
@@ -100,6 +141,21 @@ class JobRequestBody(Wire):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, json_schema_extra={"examples": [_EXAMPLE_JOB]})
 
     scene: Id
+    model: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="Default: the recommended model."
+    )
+    options: JobOptions = JobOptions()
+
+
+class FitBody(Wire):
+    """Body of POST /scenes/{id}/fit."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={"examples": [{"options": {"bands": {"red": 5, "green": 3, "blue": 2}}}]},
+    )
+
     model: Annotated[str, Field(max_length=200)] | None = Field(
         default=None, description="Default: the recommended model."
     )

@@ -8,6 +8,7 @@ from api.schemas.common import Link
 from api.schemas.requests import Id
 from geounet.model.bundle import Score
 from geounet.service.jobs import JobState
+from geounet.service.keys import Scope
 
 
 class SceneOut(BaseModel):
@@ -38,6 +39,7 @@ class JobOut(BaseModel):
     id: Id
     state: JobState
     scene: str
+    scene_name: str | None = Field(description="Null once the scene is deleted.")
     model: str
     options: dict[str, Any]
     created: str
@@ -115,6 +117,26 @@ class PointOut(BaseModel):
     confidence: float | None
 
 
+class ZoneOut(BaseModel):
+    """What an area holds of one class."""
+
+    value: int
+    name: str
+    pixels: int
+    area_m2: float
+    share: float = Field(description="Of the mapped part of the area, 0-1.")
+    confidence: float | None = Field(description="Mean, 0-1.")
+
+
+class Statistics(BaseModel):
+    """What an area holds of a map, from its class raster: a pixel counts where its centre lies inside."""
+
+    area_m2: float = Field(description="The mapped part of the area.")
+    nodata_m2: float
+    confidence: float | None
+    classes: list[ZoneOut]
+
+
 class TileJson(BaseModel):
     """TileJSON 3.0.0."""
 
@@ -153,6 +175,35 @@ class Models(BaseModel):
     """All models."""
 
     models: list[ModelOut]
+
+
+class Quota(BaseModel):
+    """What a caller uses of its share; null is no limit."""
+
+    used: int
+    limit: int | None
+
+
+class Me(BaseModel):
+    """Who is calling, and what it may do."""
+
+    key: str | None = Field(description="The key's id; null where the service asks for none.")
+    name: str | None
+    scopes: list[Scope]
+    bytes: Quota
+    pixels: Quota
+    open_jobs: Quota
+    keys_needed: bool
+
+
+class FitOut(BaseModel):
+    """The pre-flight of a scene for a model with options: whether it fits, and a line a check."""
+
+    model: str
+    fits: bool
+    why: str | None = None
+    field: str | None = None
+    checks: list[dict[str, str]]
 
 
 class Health(BaseModel):

@@ -101,6 +101,9 @@ class Idempotency:
     fingerprint: str
 
 
+_OPEN_OF = "SELECT count(*) FROM jobs WHERE owner IS ? AND state IN ('queued', 'running')"
+
+
 class Queue:
     """Submit, take, keep, finish and cancel jobs. Every method is one transaction."""
 
@@ -190,6 +193,11 @@ class Queue:
     def open_jobs(self) -> int:
         """Queued and running jobs of everybody."""
         row = self.database.one("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")
+        return int(row[0]) if row is not None else 0
+
+    def open_jobs_of(self, owner: str | None) -> int:
+        """Queued and running jobs of one owner."""
+        row = self.database.one(_OPEN_OF, owner)
         return int(row[0]) if row is not None else 0
 
     def claim(self, worker: str, lease_seconds: float) -> Job | None:
@@ -413,10 +421,7 @@ def _remember(db: sqlite3.Connection, owner: str | None, idempotency: Idempotenc
 
 
 def _open_jobs(db: sqlite3.Connection, owner: str | None) -> int:
-    row = db.execute(
-        "SELECT count(*) FROM jobs WHERE owner IS ? AND state IN ('queued', 'running')", (owner,)
-    ).fetchone()
-    return int(row[0])
+    return int(db.execute(_OPEN_OF, (owner,)).fetchone()[0])
 
 
 def _lost(job: Job) -> LostLeaseError:

@@ -46,6 +46,11 @@ class Scenes:
             raise NotFoundError(f"there is no scene '{scene_id}'")
         return _record(row)
 
+    def name_of(self, scene_id: str) -> str | None:
+        """The client's label for a scene; None where the scene is gone."""
+        row = self.database.one("SELECT name FROM scenes WHERE id = ?", scene_id)
+        return None if row is None else str(row["name"])
+
     def path(self, scene_id: str) -> Path:
         """Where the scene's bytes lie; `scene_id` is one that `get` has confirmed."""
         return self.folder / scene_id / SCENE_FILE

@@ -25,7 +25,7 @@ from geounet.service.errors import NotFoundError
 from geounet.service.features.crs_uri import CRS84
 from geounet.service.features.geometry import Carrier, read_geometries
 from geounet.service.features.search_box import BoxPart, SearchBox, Side
-from geounet.service.features.transformers import Bounds
+from geounet.service.features.transformers import Bounds, Geometries
 
 Ids = npt.NDArray[np.int64]
 
@@ -66,6 +66,18 @@ class Page:
     ids: Ids
     matched: int
     more: bool
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Polygons in their layer's CRS, and their properties, one of each a polygon."""
+
+    geometries: Geometries
+    ids: tuple[int, ...]
+    class_id: tuple[int, ...]
+    class_name: tuple[str, ...]
+    area_m2: tuple[float, ...]
+    confidence: tuple[float | None, ...]
 
 
 Matches = Callable[["FeatureLayer", Filter], Ids]
@@ -207,6 +219,13 @@ class FeatureLayer:
         return db.execute(f"SELECT {columns} {_BY_IDS.format(TABLE)}", (json.dumps(ids.tolist()),)).fetchall()
 
     # -- the features themselves ----------------------------------------------------------------------------------
+
+    def shapes(self, ids: Ids) -> Shapes:
+        """The polygons in the layer's CRS with what a map shows of them, in the order of `ids`."""
+        with self._connection() as db:
+            rows = self._rows(db, ids, "geom, fid, class_id, class_name, area_m2, confidence")
+        columns = list(zip(*(row[1:] for row in rows), strict=True)) or [()] * 5
+        return Shapes(read_geometries([row[0] for row in rows]), *columns)
 
     def geojson(self, ids: Ids, carrier: Carrier, clip: SearchBox | None = None) -> Iterator[bytes]:
         """The features as GeoJSON text, comma-separated, in batches; with `clip`, what lies in the box.

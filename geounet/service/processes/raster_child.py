@@ -48,12 +48,17 @@ class Missing(Exception):  # noqa: N818 - not an error: the answer is "nothing t
 
 
 def answer(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any], bytes]:
-    """Answer one request: (JSON part, bytes). `want` is tile, point or zooms. Raises Missing."""
+    """Answer one request: (JSON part, bytes). Raises Missing.
+
+    `want` is tile, point, zooms, regions (a vector tile of a class raster), zone (what a polygon covers) or picture.
+    """
     want = request["want"]
     if want == "tile":
         return {}, _tile(request, rasters)
     if want == "point":
         return _point(request, rasters), b""
+    if want in _MORE:
+        return _MORE[want](request, rasters)
     return _zooms(rasters.get(request["path"])), b""
 
 
@@ -77,7 +82,7 @@ def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
         raise Missing("the map has no pixels in this tile") from error
     if layer == "scene":
         return bytes(image.render(img_format="PNG"))
-    table = dataset.colormap(1) if layer == "classes" else _ramp()
+    table = _chosen(dataset.colormap(1), request.get("classes")) if layer == "classes" else _ramp()
     return bytes(image.render(img_format="PNG", colormap=table))
 
 
@@ -160,15 +165,92 @@ def _point(request: Mapping[str, Any], rasters: Rasters) -> dict[str, Any]:
     return found
 
 
+def _chosen(table: dict[int, Any], classes: list[int] | None) -> dict[int, Any]:
+    """The colour table with every class but the chosen ones transparent; None: all of them."""
+    if classes is None:
+        return table
+    return {value: colour if value in classes else (0, 0, 0, 0) for value, colour in table.items()}
+
+
+def _regions(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any], bytes]:
+    """A vector tile of the regions of a class raster, as coarse as the tile's pixels are."""
+    from rio_tiler.errors import TileOutsideBounds
+    from rio_tiler.io import Reader
+
+    from tiles.rasters.tile_regions import tile_regions
+    from tiles.vectors.mvt import TileFeatures, encode_tile
+
+    dataset = rasters.get(request["path"])
+    place = (request["x"], request["y"], request["z"])
+    try:
+        with Reader(None, dataset=dataset) as reader:
+            image = reader.tile(*place, tilesize=512, buffer=_MARGIN, indexes=1, resampling_method="nearest")
+    except TileOutsideBounds as error:
+        raise Missing("the map has no pixels in this tile") from error
+    classes = image.array[0].filled(255).astype(np.uint8)
+    polygons, values = tile_regions(classes, _MARGIN)
+    names = {int(value): name for value, name in request["names"].items()}
+    properties = {
+        "class_id": [int(value) for value in values],
+        "class_name": [names.get(int(value), f"class {value}") for value in values],
+    }
+    return {}, encode_tile(request["layer"], TileFeatures(polygons, properties))
+
+
+def _zone(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any], bytes]:
+    """What a polygon, WKT in pixels of the grid, covers of a class raster."""
+    from dataclasses import asdict
+
+    import shapely
+
+    from tiles.georef import Georef
+    from tiles.rasters.zonal import zonal_counts
+
+    classes, confidence = rasters.get(request["classes"]), rasters.get(request["confidence"])
+    georef = Georef(classes.crs, classes.transform, (classes.height, classes.width))
+    found = zonal_counts(classes, confidence, georef, shapely.from_wkt(request["polygon"]))
+    return {"zones": [asdict(zone) for zone in found]}, b""
+
+
+def _picture(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any], bytes]:
+    """A small PNG of a scene, on its own grid; of one band in grey where `band` is given."""
+    from rio_tiler.models import ImageData
+
+    dataset = rasters.get(request["path"])
+    if not dataset.overviews(1) and dataset.width * dataset.height > _MOST_PIXELS:
+        raise Missing("the scene has no overviews and is too large for a picture")
+    band = request.get("band")
+    if band is not None and band > dataset.count:
+        raise Missing(f"the scene has {dataset.count} bands")
+    indexes = (band,) if band else _shown(dataset, request.get("bands"))
+    scale = min(1.0, request["size"] / max(dataset.width, dataset.height))
+    shape = (max(int(dataset.height * scale), 1), max(int(dataset.width * scale), 1))
+    image = ImageData(dataset.read(indexes, out_shape=(len(indexes), *shape), masked=True))
+    image.rescale(_stretch(dataset, indexes))
+    return {}, bytes(image.render(img_format="PNG"))
+
+
+_MARGIN = 8
+_MORE = {"regions": _regions, "zone": _zone, "picture": _picture}
+
+
 def _zooms(dataset: Any) -> dict[str, Any]:
-    """Bounds in degrees and the zooms between which tiles make sense."""
+    """Bounds in degrees, and the zooms between which there are tiles with something new in them."""
     from rio_tiler.io import Reader
 
     if dataset.crs is None:
         raise Missing("the scene has no CRS of its own grid")
     with Reader(None, dataset=dataset) as reader:
         bounds = [round(v, 7) for v in reader.get_geographic_bounds("EPSG:4326")]
-        return {"bounds": bounds, "minzoom": int(reader.minzoom), "maxzoom": min(int(reader.maxzoom), 24)}
+        most = min(int(reader.maxzoom), 24)
+        return {"bounds": bounds, "minzoom": min(_first_zoom(reader), most), "maxzoom": most}
+
+
+def _first_zoom(reader: Any) -> int:
+    """The lowest zoom that `_tile` answers at: any with overviews."""
+    if reader.dataset.overviews(1):
+        return 0
+    return next((z for z in range(24) if _pixels_under(reader, (0, 0, z)) <= _MOST_PIXELS), 24)
 
 
 def serve(requests: IO[str], answers: IO[bytes]) -> None:
