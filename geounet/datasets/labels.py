@@ -81,13 +81,15 @@ class LabelCodes:
     def scored_groups(self, codes: Sequence[int]) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Classes as they can be told apart by labels with these codes: (name, class indices) a group.
 
-        An either-or label joins its classes into one scored class; a not-this label joins nothing and is scored as
-        no class. With Dubai's masks, tree and low vegetation are one.
+        An either-or label joins its classes into one scored class, unless other labels name one of them alone: then
+        the classes are told apart, and the either-or pixels are scored as no class. A not-this label joins nothing and
+        is scored as no class. With Dubai's masks, tree and low vegetation are one.
         """
         group = {i: {i} for i in range(len(self.names))}
+        alone = frozenset[int]().union(*(self.sets[code] for code in codes if len(self.sets[code]) == 1))
         for code in codes:
             members = self.sets[code]
-            if 1 < len(members) <= len(self.names) / 2:
+            if 1 < len(members) <= len(self.names) / 2 and not members & alone:
                 joined = set().union(*(group[i] for i in members))
                 for i in joined:
                     group[i] = joined

@@ -7,7 +7,7 @@ import csv
 import fnmatch
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from geounet.datasets.config import DataConfig, SourceConfig
+from geounet.datasets.config import DataConfig, PlacesConfig, SourceConfig
+from geounet.datasets.doubt import vegetation_index, without_doubted
 from geounet.datasets.images import IMAGE_SUFFIXES, ImageFile, read_image, read_label
 from geounet.datasets.labels import IGNORE, LabelCodes
 from geounet.datasets.split import Place, split_by_block
@@ -35,13 +36,19 @@ LEFT_OUT = "test"
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its labels. `image` uint8 (bands, rows, columns) on 0-255, `codes` uint8 (rows, columns)."""
+    """One image with its labels. `image` uint8 (bands, rows, columns) on 0-255, `codes` uint8 (rows, columns).
+
+    `place` is where it lies on the ground, `place_name` which place of the source's table it shows (empty without a
+    table), `gsd_m` metres a pixel as far as the source says.
+    """
 
     name: str
     group: str
     image: torch.Tensor
     codes: torch.Tensor
     place: Place | None
+    place_name: str = ""
+    gsd_m: float = 1.0
 
     @cached_property
     def pixels(self) -> int:
@@ -70,6 +77,15 @@ class Source:
         for sample in self.train:
             found.setdefault(sample.group, []).append(sample)
         return tuple(tuple(samples) for samples in found.values())
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a table of places says of an image: the place, the survey that took it, metres a pixel (or None)."""
+
+    place: str
+    survey: str
+    gsd_m: float | None
 
 
 @dataclass(frozen=True)
@@ -103,7 +119,8 @@ def load_data(config: DataConfig, folder: Path) -> DataSet:
     """
     codes = LabelCodes.of(config.class_names)
     for source in config.source:
-        texts = [*source.classes.values(), *([source.background] if source.background else [])]
+        doubted = [*source.doubt.below, *source.doubt.above] if source.doubt else []
+        texts = [*source.classes.values(), *([source.background] if source.background else []), *doubted]
         try:
             codes = codes.with_sets(texts)
         except TrainingError as error:
@@ -138,7 +155,8 @@ def _load_source(source: SourceConfig, config: DataConfig, codes: LabelCodes, fo
     images = list(_images(source, folder))
     if not images:
         raise TrainingError(f"source '{source.name}': no image matches {folder / source.images / source.pattern}")
-    parts = _split_of(source, folder, [name for name, _ in images])
+    shown = _shown(source.name, source.places, folder, [name for name, _ in images])
+    parts = _split_of(source, folder, [name for name, _ in images], shown)
     groups = _groups(source, folder)
     train: list[Sample] = []
     val: list[Sample] = []
@@ -146,12 +164,55 @@ def _load_source(source: SourceConfig, config: DataConfig, codes: LabelCodes, fo
     labelled = [(name, path, _label_path(source, folder, path, Path(name))) for name, path in wanted]
     for name, image_path, label_path in labelled:
         sample = _read_pair(source, config, codes, name, image_path, label_path, groups.get(name, name))
+        sample = _with_place(sample, source, shown.get(name))
+        if source.doubt and parts[name] != "val":
+            sample = _without_doubt(sample, source, codes, image_path)
         (val if parts[name] == "val" else train).append(sample)
     gap: list[Sample] = []
     if source.split.block_m is not None:
         train, val, gap = split_by_block([*train, *val], source.split, source.name)
     _check_apart(source.name, train, val)
+    _check_surveys(source.name, shown, train, val)
     return Source(source, tuple(train), tuple(val), tuple(gap))
+
+
+def _shown(name: str, places: PlacesConfig | None, folder: Path, files: list[str]) -> dict[str, Shown]:
+    """What the table of places says of each file. Raises TrainingError for a file that it does not name."""
+    if places is None:
+        return {}
+    columns = (places.file_column, places.place_column, *([places.gsd_column] if places.gsd_column else []))
+    table = _read_table(folder / places.csv, columns)
+    surveys = {place: "+".join(survey) for survey in places.surveys for place in survey}
+    known = {row[places.place_column] for row in table}
+    strange = sorted(set(surveys) - known)
+    if strange:
+        raise TrainingError(f"source '{name}': places.surveys names '{strange[0]}', no place of {folder / places.csv}")
+    found = {}
+    for row in table:
+        place = row[places.place_column]
+        gsd_m = float(row[places.gsd_column]) if places.gsd_column else None
+        for file in _names_of(row[places.file_column]):
+            found[file] = Shown(place, surveys.get(place, place), gsd_m)
+    homeless = next((file for file in files if file not in found), None)
+    if homeless is not None:
+        raise TrainingError(f"source '{name}': {folder / places.csv} does not say which place {homeless} shows")
+    return {file: found[file] for file in files}
+
+
+def _with_place(sample: Sample, source: SourceConfig, shown: Shown | None) -> Sample:
+    usual = math.sqrt(source.gsd_m[0] * source.gsd_m[1])
+    if shown is None:
+        return replace(sample, gsd_m=usual)
+    return replace(sample, place_name=shown.place, gsd_m=(shown.gsd_m or usual) * (source.reduce if shown.gsd_m else 1))
+
+
+def _without_doubt(sample: Sample, source: SourceConfig, codes: LabelCodes, path: Path) -> Sample:
+    if source.doubt is None:
+        return sample
+    if source.reduce != 1:
+        raise TrainingError(f"source '{source.name}': doubt needs reduce = 1")
+    index = vegetation_index(path, source.doubt)
+    return replace(sample, codes=torch.from_numpy(without_doubted(sample.codes.numpy(), index, source.doubt, codes)))
 
 
 def _images(source: SourceConfig, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -179,8 +240,10 @@ def _label_path(source: SourceConfig, folder: Path, image: Path, name: Path) -> 
     return label
 
 
-def _split_of(source: SourceConfig, folder: Path, names: list[str]) -> dict[str, str]:
+def _split_of(source: SourceConfig, folder: Path, names: list[str], shown: dict[str, Shown]) -> dict[str, str]:
     split = source.split
+    if split.places:
+        return _split_by_place(source, shown)
     if split.csv is not None:
         table = _read_table(folder / split.csv, (split.file_column, split.split_column))
         parts = {row[split.file_column]: row[split.split_column] for row in table}
@@ -198,6 +261,15 @@ def _split_of(source: SourceConfig, folder: Path, names: list[str]) -> dict[str,
                 raise TrainingError(f"source '{source.name}': split.val pattern '{pattern}' matches no image")
         return chosen
     return dict.fromkeys(names, "train")
+
+
+def _split_by_place(source: SourceConfig, shown: dict[str, Shown]) -> dict[str, str]:
+    """Every image of a left-out place is val, and so is every image of the survey that took it."""
+    strange = sorted(set(source.split.places) - {s.place for s in shown.values()})
+    if strange:
+        raise TrainingError(f"source '{source.name}': split.places names '{strange[0]}', which no image shows")
+    out = {s.survey for s in shown.values() if s.place in source.split.places}
+    return {file: "val" if s.survey in out else "train" for file, s in shown.items()}
 
 
 def _groups(source: SourceConfig, folder: Path) -> dict[str, str]:
@@ -279,6 +351,15 @@ def reduced(image: torch.Tensor, codes: torch.Tensor, factor: int) -> tuple[torc
     small = F.avg_pool2d(image[None].float(), factor)[0].round().to(torch.uint8)
     middle = codes[factor // 2 :: factor, factor // 2 :: factor]
     return small, middle[: small.shape[1], : small.shape[2]].contiguous()
+
+
+def _check_surveys(name: str, shown: dict[str, Shown], train: list[Sample], val: list[Sample]) -> None:
+    """Whatever way the split was made: a survey is in one part only."""
+    if not shown:
+        return
+    shared = {shown[s.name].survey for s in train} & {shown[s.name].survey for s in val}
+    if shared:
+        raise TrainingError(f"source '{name}': place {sorted(shared)[0]} is both in train and in val: split by place")
 
 
 def _check_apart(name: str, train: list[Sample], val: list[Sample]) -> None:

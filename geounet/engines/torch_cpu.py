@@ -21,7 +21,7 @@ def resolve_precision(device: str, precision: str) -> str:
     """The precision for `auto`, or the one asked for. Raises EngineError where the device is absent or unfit."""
     kind = torch.device(checked(device)).type
     if precision == "auto":
-        return {"cuda": "fp16", "mps": "f32"}.get(kind, "bf16" if _cpu_has_bf16() else "f32")
+        return {"cuda": "fp16", "mps": "f32"}.get(kind, "bf16" if cpu_has_bf16() else "f32")
     if precision == "fp16" and kind == "cpu":
         raise EngineError("fp16 is for GPUs: on the CPU choose f32 or bf16")
     return precision
@@ -75,8 +75,14 @@ def checked(device: str) -> str:
     return device
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
     return bool(
         torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
+
+
+def mixed_precision(device: str) -> torch.autocast:
+    """Automatic bfloat16 on `device`; on a CPU without bfloat16 instructions, which imitates them slowly, float32."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=kind != "cpu" or cpu_has_bf16())

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from geounet.datasets.labels import LabelCodes
 from geounet.datasets.load import Sample
+from geounet.engines.torch_cpu import mixed_precision
 from geounet.evaluation.metrics import Calibration, Confusion
 from geounet.model.bundle import Normalisation, Score
 
@@ -60,7 +61,7 @@ def logits_of(network: nn.Module, image: Tensor, normalisation: Normalisation) -
     h, w = image.shape[1:]
     pad = (0, -w % STRIDE, 0, -h % STRIDE)
     x = F.pad(normalised(image[None].float().to(device), normalisation), pad, mode="replicate")
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+    with torch.inference_mode(), mixed_precision(device.type):
         out: Tensor = network(x)
     return out[0, :, :h, :w].float().cpu()
 

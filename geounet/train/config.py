@@ -33,10 +33,12 @@ class AugmentConfig(Part):
     `share` of the crops have their colours varied at all; the others are the pictures as they are, so that a network
     made robust does not forget the imagery it will mostly see. `flood`: the share of crops that get a painted lake,
     labelled `flood_class`. `class_mix`: the share of crops that half of the classes of another crop are pasted onto.
+    `gsd_m`: crops come out at ground resolutions within this range, as far as `scale` lets an image's own be changed.
     """
 
     share: Fraction = 1.0
     scale: tuple[Positive, Positive] = (0.5, 2.0)
+    gsd_m: tuple[Positive, Positive] | None = None
     turn: bool = True
     gamma: Annotated[float, Field(ge=0)] = 0.6
     contrast: Annotated[float, Field(ge=0)] = 0.4
@@ -63,15 +65,23 @@ class AugmentConfig(Part):
 
 
 class SamplingConfig(Part):
-    """How crops are drawn: `balanced` is the share of crops placed on a class drawn evenly among the classes."""
+    """How crops are drawn.
+
+    `balanced` is the share of crops placed on a class drawn evenly among the classes. Where a source tells places, a
+    place of n groups of images is drawn with weight n ** `place_power`: 0 all places alike, 1 all images alike.
+    """
 
     crop: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     batch: Annotated[int, Field(ge=1)] = 8
     balanced: Fraction = 0.6
+    place_power: Fraction = 0.5
 
 
 class ScheduleConfig(Part):
-    """Steps and rates: linear warm-up, then cosine to zero."""
+    """Steps and rates: linear warm-up, then cosine to zero.
+
+    `keep`: the averaged weights of the best validation, or those of the last step, which no validation has chosen.
+    """
 
     steps: Annotated[int, Field(ge=1)] = 1500
     warmup: Annotated[int, Field(ge=0)] = 50
@@ -83,6 +93,7 @@ class ScheduleConfig(Part):
     clip: Positive = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     patience: Annotated[int, Field(ge=1)] | None = None
+    keep: Literal["best", "last"] = "best"
 
 
 class TrainConfig(DataConfig):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from geounet.datasets.load import DataSet
+from geounet.engines.torch_cpu import mixed_precision
 from geounet.errors import TrainingError
 from geounet.evaluation.network_scores import SourceScore, normalised, score_samples
 from geounet.model.bundle import Normalisation
@@ -184,7 +185,7 @@ def _step(
     if encoder is not None:
         frozen = run.step < plan.freeze_encoder
         encoder.requires_grad_(not frozen).train(not frozen)
-    with torch.autocast(torch.device(device).type, torch.bfloat16):
+    with mixed_precision(device):
         logits = run.network(normalised(images, normalisation))
     value = loss(logits, codes, weights)
     if not bool(torch.isfinite(value)):
@@ -217,7 +218,7 @@ def _validate(run: Run, config: TrainConfig, data: DataSet, normalisation: Norma
         row[f"{score.name}.miou"] = score.confusion.miou
         row |= {f"{score.name}.{n}": v for n, v in score.confusion.iou.items()}
     run.log.append(row)
-    if mean >= run.best:
+    if mean >= run.best or config.schedule.keep == "last":
         run.best, run.best_step = mean, run.step
         run.best_state = {k: v.detach().cpu().clone() for k, v in run.average.state_dict().items()}
 

@@ -38,6 +38,20 @@ class Spot:
     col: int
 
 
+@dataclass(frozen=True)
+class Spots:
+    """Spots of one class in one source; `ends` is the running sum of their odds, None where all are alike."""
+
+    spots: tuple[Spot, ...]
+    ends: npt.NDArray[np.float64] | None
+
+    def draw(self, rng: np.random.Generator) -> Spot:
+        """One of them."""
+        if self.ends is None:
+            return self.spots[int(rng.integers(len(self.spots)))]
+        return self.spots[int(np.searchsorted(self.ends, rng.uniform(0, self.ends[-1]), side="right"))]
+
+
 class CropSampler:
     """Draws batches of crops from the training part of a data set."""
 
@@ -50,18 +64,18 @@ class CropSampler:
         self.shares = shares / shares.sum()
 
     @cached_property
-    def spots(self) -> tuple[tuple[tuple[Spot, ...], ...], ...]:
+    def spots(self) -> tuple[tuple["Spots", ...], ...]:
         """`spots[source][class]`; classes that a source does not label have none."""
-        return tuple(_spots(s, self.allowed, self.seed) for s in self.sources)
+        power = self.sampling.place_power
+        return tuple(
+            tuple(_weighted(source, spots, power) for spots in _spots(source, self.allowed, self.seed))
+            for source in self.sources
+        )
 
     @cached_property
     def areas(self) -> tuple[npt.NDArray[np.float64], ...]:
-        """Share of each group in its source, by pixels."""
-        out = []
-        for source in self.sources:
-            pixels = np.array([g[0].pixels for g in source.groups], dtype=np.float64)
-            out.append(pixels / pixels.sum())
-        return tuple(out)
+        """Share of each group in its source: by pixels, or by place and then by pixels where places are told."""
+        return tuple(_group_shares(source, self.sampling.place_power) for source in self.sources)
 
     def batch(self, step: int) -> Batch:
         """The crops of one step, geometry varied, colours as they are."""
@@ -84,38 +98,77 @@ class CropSampler:
         return source.train[int(rng.integers(len(source.train)))].image
 
     def _crop(self, which: int, size: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        low, high = np.log(self.augment.scale)
-        scale = float(np.exp(rng.uniform(low, high)))
+        drawn = float(rng.uniform())
         sample, row, col = self._place(which, rng)
+        scale = scale_of(sample, drawn, self.augment)
         wanted = round(size * scale)
         if wanted > min(sample.codes.shape) and scale > 1.05:
-            return self._mosaic(which, size, scale, rng)
+            return self._mosaic(which, size, drawn, rng)
         return _cut(sample, row, col, wanted, size)
 
     def _mosaic(
-        self, which: int, size: int, scale: float, rng: np.random.Generator
+        self, which: int, size: int, drawn: float, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Four coarse crops side by side, where no image is large enough for one."""
         half = size // 2
         parts = []
         for _ in range(4):
             sample, row, col = self._place(which, rng)
-            parts.append(_cut(sample, row, col, round(half * scale), half))
+            parts.append(_cut(sample, row, col, round(half * scale_of(sample, drawn, self.augment)), half))
         images = [torch.cat([parts[i][0], parts[i + 1][0]], dim=2) for i in (0, 2)]
         codes = [torch.cat([parts[i][1], parts[i + 1][1]], dim=1) for i in (0, 2)]
         return torch.cat(images, dim=1), torch.cat(codes, dim=0)
 
     def _place(self, which: int, rng: np.random.Generator) -> tuple[Sample, int, int]:
         source = self.sources[which]
-        spots = [s for s in self.spots[which] if s]
+        spots = [s for s in self.spots[which] if s.spots]
         if spots and rng.random() < self.sampling.balanced:
             of_class = spots[int(rng.integers(len(spots)))]
-            spot = of_class[int(rng.integers(len(of_class)))]
+            spot = of_class.draw(rng)
             return source.groups[spot.group][spot.member], spot.row, spot.col
         members = source.groups[int(rng.choice(len(source.groups), p=self.areas[which]))]
         sample = members[int(rng.integers(len(members)))]
         rows, cols = sample.codes.shape
         return sample, int(rng.integers(rows)), int(rng.integers(cols))
+
+
+def scale_of(sample: Sample, drawn: float, augment: AugmentConfig) -> float:
+    """How much coarser a crop comes out than its image: log-uniform in `augment.scale` by `drawn`, a number in 0-1.
+
+    With `augment.gsd_m` only as far as the crop's ground resolution stays in that range; an image that no allowed
+    scale brings there comes as near as it can.
+    """
+    low, high = augment.scale
+    if augment.gsd_m is not None:
+        finest, coarsest = (limit / sample.gsd_m for limit in augment.gsd_m)
+        low, high = (float(np.clip(v, low, high)) for v in (max(low, finest), min(high, coarsest)))
+    return float(np.exp(np.log(low) + drawn * (np.log(high) - np.log(low))))
+
+
+def _place_odds(places: list[str], power: float) -> npt.NDArray[np.float64]:
+    """Odds of the members of a list by the place of each: a place of n members has n ** `power` in all."""
+    _, which, counts = np.unique(places, return_inverse=True, return_counts=True)
+    return np.asarray(counts[which] ** (power - 1.0), dtype=np.float64)
+
+
+def _group_shares(source: Source, power: float) -> npt.NDArray[np.float64]:
+    shares = np.array([g[0].pixels for g in source.groups], dtype=np.float64)
+    if source.config.places is not None:
+        shares = shares * _place_odds([g[0].place_name for g in source.groups], power)
+    return np.asarray(shares / shares.sum())
+
+
+def _weighted(source: Source, spots: tuple[Spot, ...], power: float) -> Spots:
+    """A place counts by its images that show the class, not by the pixels that they have of it."""
+    if source.config.places is None or not spots:
+        return Spots(spots, None)
+    images = sorted({(s.group, s.member) for s in spots})
+    odds = dict(zip(images, _place_odds([source.groups[g][m].place_name for g, m in images], power), strict=True))
+    alike = {image: 0 for image in images}
+    for spot in spots:
+        alike[spot.group, spot.member] += 1
+    each = [odds[s.group, s.member] / alike[s.group, s.member] ** 0.5 for s in spots]
+    return Spots(spots, np.cumsum(each))
 
 
 def _spots(source: Source, allowed: npt.NDArray[np.bool_], seed: int) -> tuple[tuple[Spot, ...], ...]:
