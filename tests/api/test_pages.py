@@ -64,7 +64,6 @@ def test_nothing_in_a_page_is_taken_for_markup() -> None:
     link = {"href": "javascript:alert(1)", "rel": evil, "title": evil}
     shown = [
         pages.document(request, evil, {evil: [evil, link]}),
-        pages.landing(request, {"title": evil, "description": evil, "links": [link]}, [evil], evil),
         pages.job(request, job, evil),
         pages.jobs(request, {"jobs": [entry], "links": [link]}),
         pages.maps(request, {"maps": [entry], "links": [link]}),

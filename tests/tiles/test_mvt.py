@@ -25,7 +25,7 @@ def array(*geometries: shapely.Geometry) -> Any:
 
 def test_properties_and_ids_come_back_as_they_went_in() -> None:
     shapes = array(shapely.box(0, 0, 10, 10), shapely.box(10, 0, 20, 10))
-    properties = {"n": [3, -4], "share": [0.5, 1.0], "name": ["tree", "Straße"]}
+    properties: dict[str, list[int | float | str]] = {"n": [3, -4], "share": [0.5, 1.0], "name": ["tree", "Straße"]}
     layer = decoded(encode_tile("cover", TileFeatures(shapes, properties, [7, 2**40])))["cover"]
     assert (layer["extent"], layer["version"]) == (EXTENT, 2)
     assert [f["id"] for f in layer["features"]] == [7, 2**40]
