@@ -24,6 +24,7 @@ from tiles.legend import Legend
 from tiles.polygons.polygonise import PolygonBatch
 from tiles.vectors.formats import FORMATS
 from tiles.vectors.qgis_style import qml
+from tiles.vectors.sqlite_file import settle
 from tiles.vectors.wgs84 import ToWgs84
 
 LAYER = "landcover"
@@ -96,10 +97,15 @@ def write_vectors(
 def write_vector_files(
     batches: Iterable[PolygonBatch], targets: Sequence[Path], georef: Georef, legend: Legend
 ) -> None:
-    """As `write_vectors`, to any files; each one's ending names its format, its folder must be there."""
+    """As `write_vectors`, to any files; each one's ending names its format, its folder must be there.
+
+    A GeoPackage that is replaced takes its journals along; one that another program has open is refused at once.
+    """
     for target in targets:
         if _format(target) not in FORMATS:
             raise VectorError(f"{target}: the ending must be one of .{', .'.join(FORMATS)}")
+        if _format(target) == "gpkg":
+            settle(target)
     if not targets:
         return
     with ExitStack() as stack:
@@ -111,6 +117,8 @@ def write_vector_files(
             unfinished = folder / target.name
             try:
                 _WRITERS[_format(target)](spool, unfinished)
+                if _format(target) == "gpkg":
+                    settle(target)
                 unfinished.replace(target)
             except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError, sqlite3.Error) as error:
                 raise VectorError(f"cannot write {target}: {error}; is the disk full?") from error
