@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from affine import Affine
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 
+from geounet.errors import MismatchError
 from geounet.mapping.engine_shelf import EngineShelf
 from geounet.mapping.pipeline import map_scene
 from geounet.model.architectures import build_architecture
@@ -131,6 +133,27 @@ def test_an_odd_scene_becomes_a_right_map(
     assert (len(features) > 0) == valid.any()
     if valid.any():
         assert_in_place(np.array(list(positions(features))), grid.crs.to_wkt(), grid.transform, valid)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 130), (33, 2), (100, 100), (128, 128)])
+def test_a_scene_no_larger_than_the_models_overlap_is_mapped_without_a_word_about_chips(
+    geotiff: GeoTiff, tmp_path: Path, bundle: ModelBundle, engines: EngineShelf, shape: tuple[int, int]
+) -> None:
+    path = geotiff(image(*shape), photometric="RGB")
+    wide = replace(bundle, card=bundle.card.model_copy(update={"overlap": 128}))
+    usual = Options(engine="torch", device="cpu", precision="f32")
+    found = map_scene(path, wide, tmp_path / "map", usual, engines=engines)
+    with rasterio.open(found.folder / "classes.tif") as raster:
+        assert raster.shape == shape
+        assert (raster.read(1) != NODATA).all()
+
+
+def test_a_small_scene_too_coarse_for_the_model_is_told_so_and_nothing_else(
+    geotiff: GeoTiff, tmp_path: Path, bundle: ModelBundle
+) -> None:
+    path = geotiff(image(60, 60), photometric="RGB", transform=utm(30))
+    with pytest.raises(MismatchError, match="30 m a pixel"):
+        map_scene(path, bundle, tmp_path / "map", replace(OPTIONS, max_memory=1, overlap=500))
 
 
 def assert_in_place(lonlat: npt.NDArray[np.float64], crs: str, transform: Affine, valid: npt.NDArray[np.bool_]) -> None:

@@ -20,7 +20,7 @@ class LegendError(TilesError):
 
 @dataclass(frozen=True)
 class LandClass:
-    """One land class: raster value 0-254, a name, a colour (red, green, blue; 0-255)."""
+    """One land class: raster value (0-254 in our own maps), a name, a colour (red, green, blue; 0-255)."""
 
     value: int
     name: str
@@ -40,8 +40,6 @@ class Legend:
             raise LegendError("a legend needs at least one class")
         if len(set(values)) != len(values) or len(set(names)) != len(names):
             raise LegendError(f"class values and names must be unique: {values}, {names}")
-        if not all(0 <= v < NODATA for v in values):
-            raise LegendError(f"class values must lie in 0-254 ({NODATA} is nodata): {values}")
         if not all(0 <= part <= 255 for c in self.classes for part in c.color):
             raise LegendError("colours are red, green, blue between 0 and 255")
 
@@ -55,7 +53,7 @@ class Legend:
 
     @property
     def values(self) -> npt.NDArray[np.uint8]:
-        """Raster values in channel order, shape (classes,)."""
+        """Raster values in channel order, shape (classes,); of a map's legend, whose values are bytes."""
         return np.array([c.value for c in self.classes], dtype=np.uint8)
 
     def name_of(self, value: int) -> str:

@@ -1,6 +1,7 @@
 """`geounet polygonise`: polygons of any categorical raster."""
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,9 @@ def register(app: typer.Typer) -> None:
 
 
 def polygonise(
-    classes: Annotated[str, typer.Argument(help="A GeoTIFF of 8-bit classes, made by anyone.", show_default=False)],
+    classes: Annotated[
+        str, typer.Argument(help="A GeoTIFF of classes, whole numbers, made by anyone.", show_default=False)
+    ],
     out: Annotated[
         list[Path],
         typer.Option("--out", "-o", help=f"File to write, .{' .'.join(FORMATS)}; may be given several times."),
@@ -102,7 +105,9 @@ def _write(
         area, tolerance = default_generalisation(raster.georef)
         area, tolerance = area if min_area is None else min_area, tolerance if simplify is None else simplify
         counter = _Counter(raster.legend)
-        batches = polygonise_rows(raster.rows(), raster.georef, raster.legend, min_area_m2=area, simplify_px=tolerance)
+        batches = polygonise_rows(
+            raster.rows(), raster.georef, raster.legend, min_area_m2=area, simplify_px=tolerance, values=raster.values
+        )
         batches = counter.watch(batches)
         if split is not None:
             batches = counter.watch_parts(split_large(batches, raster.georef, split))
@@ -121,8 +126,8 @@ class _Counter:
 
     def __init__(self, legend: "Legend") -> None:
         self._legend = legend
-        self._polygons = [0] * 256
-        self._areas = [0.0] * 256
+        self._polygons: Counter[int] = Counter()
+        self._areas: dict[int, float] = defaultdict(float)
         self._features = 0
 
     def watch(self, batches: "Iterable[PolygonBatch]") -> "Iterator[PolygonBatch]":
@@ -140,13 +145,12 @@ class _Counter:
     @property
     def cut(self) -> int:
         """How many more features there are than polygons, because large ones were cut."""
-        return max(self._features - sum(self._polygons), 0)
+        return max(self._features - self._polygons.total(), 0)
 
     def records(self) -> list[dict[str, Any]]:
         return [
             {"value": v, "name": self._legend.name_of(v), "polygons": self._polygons[v], "area_m2": self._areas[v]}
-            for v in range(256)
-            if self._polygons[v]
+            for v in sorted(self._polygons)
         ]
 
 

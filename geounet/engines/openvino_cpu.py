@@ -62,7 +62,9 @@ class OpenVinoEngine:
                     request = free.popleft()
                     request.start_async({0: stretch.apply(chip.counts, chip.valid)[None]}, share_inputs=False)
                 running.append((chip, request))
-                while running and running[0][1] is None:
+                # Empty chips need no request: without a bound they would all pile up, pixels and all, behind one that
+                # is being scored, for nobody asks whether that one is done until the requests run out.
+                while running and (running[0][1] is None or len(running) > cores() + 1):
                     yield from self._finish(running, free)
             while running:
                 yield from self._finish(running, free)

@@ -114,10 +114,10 @@ class _Job:
 
         spool = place.resume(request)
         if spool is None:
+            checked = preflight(scene, bundle, options)
             plan, cost = planned(scene, bundle, options)
             require_disk(cost, place.out.parent)
-            estimate = Estimate(cost.seconds, cost.memory, cost.disk)
-            checked = preflight(scene, bundle, options, estimate)
+            checked = checked.at_cost(Estimate(cost.seconds, cost.memory, cost.disk))
             about = {
                 "request": request,
                 "plan": plan.as_record(),

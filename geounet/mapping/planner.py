@@ -64,17 +64,20 @@ def make_plan(
     """Decide chip size, overlap and blocks of columns for a map of `shape` (rows, columns); what is given is taken.
 
     Memory is kept under `max_memory` bytes, by default 1.4 GB: first by mapping in blocks of columns, then with
-    smaller chips. Raises GridError for a chip size and overlap that do not go together, ResourceError where no plan
-    keeps to a `max_memory` that was asked for. `device_memory`, in bytes, is what a GPU has to give: an `auto` chip
-    size keeps to most of it.
+    smaller chips. Chips no larger than the model's own overlap share half of themselves instead: a scene that small is
+    one chip, and shares nothing. `device_memory`, in bytes, is what a GPU has to give: an `auto` chip size keeps to
+    most of it. Raises GridError for a chip size and overlap that do not go together, ResourceError where no plan keeps
+    to a `max_memory` that was asked for.
     """
-    overlap = bundle.card.overlap if overlap is None else overlap
+    usual = bundle.card.overlap if overlap is None else overlap
     budget = max_memory or _USUAL_MEMORY
     smallest = None
     compiled = _pays_to_compile(spec, shape[0] * shape[1] * upsample**2 * VIEWS[tta].cost)
 
     def plan_of(size: int) -> Plan:
-        return Plan(spec.engine, spec.device, spec.precision, size, overlap, upsample, tta=tta, compiled=compiled)
+        free = overlap is None or (chip_size is None and size >= max(shape))
+        shared = size // 2 if free and usual >= size else usual
+        return Plan(spec.engine, spec.device, spec.precision, size, shared, upsample, tta=tta, compiled=compiled)
 
     def fits(size: int) -> bool:
         needed = device_memory_needed(plan_of(size), shape, pixels) if device_memory is not None else 0
@@ -83,7 +86,7 @@ def make_plan(
     if (only := _only_size(bundle, chip_size, upsample)) is not None:
         sizes = [only]
     else:
-        sizes = _chip_sizes(shape, overlap, _largest_chip(spec, upsample), chip_size, fits)
+        sizes = _chip_sizes(shape, usual, _largest_chip(spec, upsample), chip_size, fits)
     for size in sizes:
         whole = plan_of(size)
         whole.grid(shape)  # refuses impossible pairs before any work

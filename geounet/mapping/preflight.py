@@ -81,17 +81,22 @@ class Preflight:
         """No warning and no refusal."""
         return all(row.status in ("ok", "adjusted") for row in self.rows)
 
+    def at_cost(self, estimate: Estimate) -> "Preflight":
+        """The same with a line on what the work takes."""
+        return replace(self, rows=(*self.rows, *_cost(estimate)))
+
     def as_record(self) -> list[dict[str, str]]:
         """For `summary.json`: the lines in order."""
         return [row.as_record() for row in self.rows]
 
 
-def preflight(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estimate | None = None) -> Preflight:
+def preflight(scene: Scene, bundle: ModelBundle, options: Choices) -> Preflight:
     """All checks. Raises MismatchError where one refuses, unless `options.force`: then it is a warning.
 
+    What the work costs is not asked here: a scene is told first why it does not fit, then what it would take.
     Raises SceneError where `options.stretch` is not understood or the file is damaged where the sample reads it.
     """
-    checked = examine(scene, bundle, options, estimate)
+    checked = examine(scene, bundle, options)
     stopping = [row for row in checked.refused if not (options.force and row.topic in _FORCEABLE)]
     if stopping:
         raise MismatchError(f"{scene.path}: {stopping[0].text}; {stopping[0].remedy}")

@@ -32,7 +32,12 @@ def keep_polygons_few(folder: Path, formats: Sequence[str], cap: int, min_area_m
             smallest, _ = default_generalisation(raster.georef)
             raised = max(raised, smallest) * (_STEP if raised else 1.0)
             batches = polygonise(
-                raster.rows(), raster.georef, raster.legend, min_area_m2=raised, simplify_px=simplify_px
+                raster.rows(),
+                raster.georef,
+                raster.legend,
+                min_area_m2=raised,
+                simplify_px=simplify_px,
+                values=raster.values,
             )
             few = at_most(_large(batches, raised), cap)
             write_vectors(few, folder, formats, raster.georef, raster.legend)

@@ -25,6 +25,12 @@ PIXELS = Pixels(bands=3, itemsize=1, classes=6)
 SIDES = st.integers(1, 120_000)
 
 
+@pytest.fixture(scope="module")
+def wide_bundle(make_toy_bundle: Callable[..., ModelBundle], tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    """A model whose chips share 128 pixels, as the shipped one's do."""
+    return make_toy_bundle(tmp_path_factory.mktemp("wide"), overlap=128, chip_size=256)
+
+
 @settings(max_examples=80, deadline=None)
 @given(SIDES, SIDES, st.floats(1.0, 2.0))
 def test_the_usual_plan_stays_under_the_usual_memory_however_large_the_scene(
@@ -64,6 +70,23 @@ def test_a_promise_that_cannot_be_kept_is_refused_with_the_number_it_needs(bundl
 def test_chip_size_and_overlap_that_do_not_go_together_are_refused(bundle: ModelBundle) -> None:
     with pytest.raises(GridError, match="overlap"):
         make_plan((5000, 5000), bundle, SPEC, PIXELS, 2, chip_size=64, overlap=64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([None, 0, 16, 128, 400]))
+def test_a_scene_no_larger_than_the_overlap_is_one_chip(
+    wide_bundle: ModelBundle, rows: int, cols: int, overlap: int | None
+) -> None:
+    plan = make_plan((rows, cols), wide_bundle, SPEC, PIXELS, 2, overlap=overlap)
+    assert len(plan.grid((rows, cols))) == 1
+    assert plan.chip_size - max(rows, cols) < 32
+
+
+def test_chips_smaller_than_the_models_overlap_share_half_of_themselves(
+    wide_bundle: ModelBundle,
+) -> None:
+    plan = make_plan((5000, 5000), wide_bundle, SPEC, PIXELS, 2, chip_size=64)
+    assert (plan.chip_size, plan.overlap) == (64, 32)
 
 
 CUDA = EngineSpec("torch", "cuda", "fp16")

@@ -116,7 +116,8 @@ def test_confidence_of_a_second_raster(command: Callable[..., int], tmp_path: Pa
         ({}, ["-o", "out.gpkg", "--simplify", "nan"], 2, "--simplify"),
         ({}, ["-o", "out.gpkg", "--band", "3"], 3, "no band 3"),
         ({"values": np.stack([CLASSES, CLASSES])}, ["-o", "out.gpkg"], 3, "--band 1"),
-        ({"values": CLASSES.astype(np.uint16)}, ["-o", "out.gpkg"], 3, "-ot Byte"),
+        ({"values": CLASSES.astype(np.float32)}, ["-o", "out.gpkg"], 3, "-ot Int32"),
+        ({"values": np.arange(70_000, dtype=np.int32).reshape(100, -1)}, ["-o", "out.gpkg"], 3, "65,535 different"),
         ({"crs": None}, ["-o", "out.gpkg"], 3, "--assume-crs"),
     ],
 )
@@ -137,6 +138,40 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(
     assert says in " ".join(capsys.readouterr().err.split())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made.tif", "taken.gpkg"]
     assert (tmp_path / "taken.gpkg").read_text() == "mine"
+
+
+KINDS: dict[str, tuple[Any, dict[str, Any], set[int]]] = {
+    "a mask of 0 and 255": (np.where(CLASSES == 1, 255, 0).astype(np.uint8), {}, {0, 255}),
+    "its own nodata, and 255 is data": (np.where(CLASSES == 1, 255, 0).astype(np.uint8), {"nodata": 0}, {255}),
+    "255 declared as nodata": (np.where(CLASSES == 1, 255, 3).astype(np.uint8), {"nodata": 255}, {3}),
+    "every byte": (np.arange(256, dtype=np.uint8).reshape(16, 16), {}, set(range(256))),
+    "CORINE's codes": (CLASSES.astype(np.uint16) * 111, {}, {111, 222, 444}),
+    "65535 is data": (np.where(CLASSES == 1, 65535, 255).astype(np.uint16), {}, {255, 65535}),
+    "negative": (np.where(CLASSES == 1, -9999, -1).astype(np.int16), {"nodata": -9999}, {-1}),
+    "wide": (CLASSES.astype(np.int32) * 100_000_000, {}, {100_000_000, 200_000_000, 400_000_000}),
+    "more values than a byte holds": (np.arange(900, dtype=np.int32).reshape(30, 30) - 300, {}, set(range(-300, 600))),
+}
+
+
+@pytest.mark.parametrize("small", [[], ["--min-area", "0", "--simplify", "0"]], ids=["generalised", "exact"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_value_of_any_integer_raster_is_lost(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, small: list[str]
+) -> None:
+    values, profile, expected = KINDS[kind]
+    source = raster(tmp_path / "made.tif", values, **profile)
+    outs = [tmp_path / f"out.{ending}" for ending in ("gpkg", "parquet", "geojson")]
+    assert command(source, *(a for out in outs for a in ("-o", out)), "--json", *small) == 0
+    done = json.loads(capsys.readouterr().out)
+    pixels = int(np.isin(values, list(expected)).sum())
+    assert sum(c["area_m2"] for c in done["classes"]) == pytest.approx(4.0 * pixels, rel=2e-3)
+    for out in outs:
+        frame = geopandas.read_parquet(out) if out.suffix == ".parquet" else pyogrio.read_dataframe(out, layer=0)
+        assert len(frame) > 0
+        assert set(frame["class_id"]) <= expected
+        assert frame["pixel_count"].sum() == pixels
+        if small:
+            assert set(frame["class_id"]) == expected
 
 
 def test_a_missing_file_is_named(command: Callable[..., int], tmp_path: Path) -> None:

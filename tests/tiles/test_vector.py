@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -251,3 +253,56 @@ def test_a_rotated_grid_comes_back_exactly(tmp_path: Path) -> None:
     pairs = zip(frame.geometry, frame["class_id"].tolist(), strict=True)
     burnt = rasterio.features.rasterize(pairs, out_shape=(40, 50), fill=NODATA, transform=where.transform)
     np.testing.assert_array_equal(burnt, scene())
+
+
+_KILLED = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute(f"PRAGMA journal_mode={sys.argv[2]}")
+db.execute("PRAGMA cache_size=1")
+db.execute("PRAGMA cache_spill=1")
+db.execute("CREATE TABLE more (text TEXT)")
+db.execute("BEGIN")
+db.executemany("INSERT INTO more VALUES (?)", [("x" * 3000,) for _ in range(300)])
+if sys.argv[2] == "wal":
+    db.execute("COMMIT")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+@pytest.mark.parametrize("keep", [True, False], ids=["the old file", "no file"])
+def test_journals_of_an_old_geopackage_do_not_get_into_the_new_one(tmp_path: Path, journal: str, keep: bool) -> None:
+    """A writer that was killed leaves journals; whoever reads next plays them into the file of that name."""
+    target = tmp_path / "w.gpkg"
+    write_vector_files(batches(grid((400, 500)), scene((400, 500))), [target], grid((400, 500)), LEGEND)
+    subprocess.run([sys.executable, "-c", _KILLED, str(target), journal], check=True)
+    assert any(tmp_path.glob("w.gpkg-*"))
+    if not keep:
+        target.unlink()
+    write_vector_files(batches(grid(), scene()), [target], grid(), LEGEND)
+    assert list(tmp_path.iterdir()) == [target]
+    with closing(sqlite3.connect(target)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert len(read(target)) == sum(map(len, batches(grid(), scene())))
+
+
+def test_a_geopackage_that_another_program_has_open_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "w.gpkg"
+    write_vector_files(batches(grid(), scene()), [target], grid(), LEGEND)
+    with closing(sqlite3.connect(target, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=wal")
+        db.execute("CREATE TABLE mine (text TEXT)")
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(VectorError, match="open in another program: close it"):
+            write_vector_files(batches(grid(), scene()), [target], grid(), LEGEND)
+        assert sorted(tmp_path.iterdir()) == before
+        assert db.execute("SELECT count(*) FROM mine").fetchone() == (0,)
+    write_vector_files(batches(grid(), scene()), [target], grid(), LEGEND)
+
+
+def test_journals_beside_a_file_that_is_no_database_are_removed_with_it(tmp_path: Path) -> None:
+    (tmp_path / "w.gpkg").write_text("mine")
+    (tmp_path / "w.gpkg-wal").write_text("old")
+    write_vector_files(batches(grid(), scene()), [tmp_path / "w.gpkg"], grid(), LEGEND)
+    assert [p.name for p in tmp_path.iterdir()] == ["w.gpkg"]

@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tiles.errors import VectorError
-from tiles.legend import NODATA
 
 Bytes = npt.NDArray[np.uint8]
-Rows = tuple[Bytes, Bytes]
+Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""Classes as small numbers; the largest that the type holds is nodata."""
+Kind = type[np.uint8] | type[np.uint16]
+Rows = tuple[Codes, Bytes]
 
 _BLOCK_PIXELS = 4 << 20
 
@@ -22,7 +24,7 @@ class Band:
     `pixels` has shape (rows + 2, columns + 2), `confidence` (rows, columns); `top` is the first row in the raster.
     """
 
-    pixels: Bytes
+    pixels: Codes
     confidence: Bytes
     top: int
     is_first: bool
@@ -35,14 +37,19 @@ def block_height(shape: tuple[int, int]) -> int:
     return min(max(1 << (fitting.bit_length() - 1), 128), 1024)
 
 
-def blocks(rows: Iterable[Rows], shape: tuple[int, int], height: int) -> Iterator[Rows]:
+def nodata_of(kind: Kind) -> int:
+    """The code of pixels without a class."""
+    return int(np.iinfo(kind).max)
+
+
+def blocks(rows: Iterable[Rows], shape: tuple[int, int], height: int, kind: Kind = np.uint8) -> Iterator[Rows]:
     """(classes, confidence) strips of any height -> blocks of `height` rows, the last perhaps shorter.
 
     Raises VectorError where the strips together do not have the raster's shape (rows, columns).
     """
     total, width = shape
     done, filled = 0, 0
-    block = _block(min(height, total), width)
+    block = _block(min(height, total), width, kind)
     for classes, confidence in rows:
         if classes.shape != confidence.shape or classes.ndim != 2 or classes.shape[1] != width:
             raise VectorError(f"strips of {classes.shape} and {confidence.shape} pixels in a raster {width} wide")
@@ -57,30 +64,34 @@ def blocks(rows: Iterable[Rows], shape: tuple[int, int], height: int) -> Iterato
             if filled == len(block[0]):
                 yield block
                 done, filled = done + filled, 0
-                block = _block(min(height, total - done), width)
+                block = _block(min(height, total - done), width, kind)
     if done + filled != total:
         raise VectorError(f"{done + filled} rows of {total}: the strips end before the raster does")
 
 
-def _block(height: int, width: int) -> Rows:
-    return np.empty((height, width), np.uint8), np.empty((height, width), np.uint8)
+def _block(height: int, width: int, kind: Kind) -> Rows:
+    return np.empty((height, width), kind), np.empty((height, width), np.uint8)
 
 
-def bands(rows: Iterable[Rows], shape: tuple[int, int], height: int) -> Iterator[Band]:
-    """Blocks with their frames; each waits for the first row of the next."""
-    top, above = 0, np.full(shape[1], NODATA, np.uint8)
+def bands(rows: Iterable[Rows], shape: tuple[int, int], height: int, kind: Kind = np.uint8) -> Iterator[Band]:
+    """Blocks of codes of a `kind` with their frames; each waits for the first row of the next."""
+    top, above = 0, _nothing((shape[1],), kind)
     waiting: Rows | None = None
-    for block in blocks(rows, shape, height):
+    for block in blocks(rows, shape, height, kind):
         if waiting is not None:
             yield _framed(waiting, above, block[0][0], top, is_last=False)
             top, above = top + len(waiting[0]), waiting[0][-1]
         waiting = block
     if waiting is not None:
-        yield _framed(waiting, above, np.full(shape[1], NODATA, np.uint8), top, is_last=True)
+        yield _framed(waiting, above, _nothing((shape[1],), kind), top, is_last=True)
 
 
-def _framed(block: Rows, above: Bytes, below: Bytes, top: int, *, is_last: bool) -> Band:
+def _nothing(shape: tuple[int, ...], kind: Kind) -> Codes:
+    return np.full(shape, nodata_of(kind), kind)
+
+
+def _framed(block: Rows, above: Codes, below: Codes, top: int, *, is_last: bool) -> Band:
     classes, confidence = block
-    pixels = np.full((len(classes) + 2, classes.shape[1] + 2), NODATA, np.uint8)
+    pixels = _nothing((len(classes) + 2, classes.shape[1] + 2), classes.dtype.type)
     pixels[0, 1:-1], pixels[1:-1, 1:-1], pixels[-1, 1:-1] = above, classes, below
     return Band(pixels, confidence, top, is_first=top == 0, is_last=is_last)

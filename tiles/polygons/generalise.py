@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from tiles.legend import NODATA
-from tiles.polygons.blocks import Band, Bytes, Rows, bands
+from tiles.polygons.blocks import Band, Bytes, Codes, Kind, Rows, bands, nodata_of
 from tiles.polygons.measure import PixelMetric
 from tiles.polygons.regions import Ints, Longs, find, label_band, measure_regions, relabel
 from tiles.polygons.scratch import scratch_array
@@ -41,7 +40,7 @@ class _Book(NamedTuple):
     parent: Ints
     area: Longs
     first: Longs
-    value: Bytes
+    value: Codes
     open: Bytes
     head: Ints
     tail: Ints
@@ -142,7 +141,7 @@ def _pop(heap: Ints, size: int, area: Longs, first: Longs) -> int:
 def _choose(book: _Book, region: int, small_below: int, shared: Longs, edges: Longs) -> int:
     """The class a region goes to; -1 if it is not its turn, -2 if it has no neighbour. Work arrays by class."""
     shared[:] = 0
-    best = -2
+    best, most = -2, 0
     k = book.head[region]
     while k >= 0:
         n = find(book.parent, book.neighbour[k])
@@ -153,10 +152,10 @@ def _choose(book: _Book, region: int, small_below: int, shared: Longs, edges: Lo
             if shared[v] == 0 or book.edge[k] < edges[v]:
                 edges[v] = book.edge[k]
             shared[v] += book.shared[k]
-            best = v
+            best, most = v, max(most, v)
         k = book.following[k]
     if best >= 0:
-        for v in range(256):
+        for v in range(most + 1):
             if shared[v] > shared[best] or (shared[v] > 0 and shared[v] == shared[best] and edges[v] < edges[best]):
                 best = v
     return best
@@ -192,7 +191,8 @@ def _merge(book: _Book, waiting: Ints, small_below: int) -> int:
 
     Returns how many are left. A region's area changes only while it is out of the heap, so the heap stays in order.
     """
-    shared, edges = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    classes = 1 << 8 * book.value.itemsize
+    shared, edges = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     heap, area, first = np.empty(len(waiting), np.int32), book.area, book.first
     size, left = 0, 0
     for region in waiting:
@@ -268,7 +268,7 @@ def _join_above(book: _Book, ids: Ints, numbers: Ints, lookup: Ints) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _paint(labels: Ints, first: int, last: int, parent: Ints, value: Bytes, out: Bytes) -> None:
+def _paint(labels: Ints, first: int, last: int, parent: Ints, value: Codes, out: Codes) -> None:
     """Classes of rows first..last of a framed band of ids."""
     for r in range(first, last):
         for c in range(out.shape[1]):
@@ -305,12 +305,15 @@ class _Pending:
 class _Merger:
     """Carries the book from band to band."""
 
-    def __init__(self, shape: tuple[int, int], metric: PixelMetric, min_area_m2: float, budget: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int], metric: PixelMetric, min_area_m2: float, budget: int, kind: Kind
+    ) -> None:
+        self._kind = kind
         self._shape = shape
         self._metric = metric
         self._small_below = round(min_area_m2 * metric.fixed_point)
         self._budget = budget
-        self._book = _empty_book()
+        self._book = _empty_book(kind)
         self._ids = 0
         self._boundaries = 0
         self._frontier = np.zeros(0, np.int32)
@@ -388,7 +391,7 @@ class _Merger:
         for part in self._pending:
             first, last = part.given, min(limit - part.top, len(part.confidence))
             if last > first:
-                classes = np.full((last - first, self._shape[1]), NODATA, np.uint8)
+                classes = np.full((last - first, self._shape[1]), nodata_of(self._kind), self._kind)
                 _paint(part.labels, first, last, self._book.parent, self._book.value, classes)
                 part.given = last
                 yield classes, part.confidence[first:last]
@@ -440,12 +443,12 @@ def _roots(parent: Ints, items: Ints) -> Ints:
     return out
 
 
-def _empty_book() -> _Book:
+def _empty_book(kind: Kind) -> _Book:
     kinds = (
         np.int32,
         np.int64,
         np.int64,
-        np.uint8,
+        kind,
         np.uint8,
         np.int32,
         np.int32,
@@ -473,12 +476,13 @@ def merge_small_regions(
     height: int,
     *,
     budget: int,
+    kind: Kind = np.uint8,
 ) -> Iterator[Rows]:
     """(classes, confidence) strips without regions below `min_area_m2` square metres, islands in nodata excepted.
 
     Confidence passes unchanged. Works in bands of `height` rows and gives out strips of any height; rows that wait
     for a region to end live on disk when they are more than `budget` bytes.
     """
-    merger = _Merger(shape, metric, min_area_m2, budget)
-    for band in bands(rows, shape, height):
+    merger = _Merger(shape, metric, min_area_m2, budget, kind)
+    for band in bands(rows, shape, height, kind):
         yield from merger.take(band)

@@ -17,7 +17,7 @@ from tiles.errors import VectorError
 from tiles.georef import Georef
 from tiles.legend import NODATA, Legend
 from tiles.polygons.arcs import measure_arcs, trace_band
-from tiles.polygons.blocks import Band, Rows, bands, block_height
+from tiles.polygons.blocks import Band, Kind, Rows, bands, block_height
 from tiles.polygons.generalise import merge_small_regions
 from tiles.polygons.measure import PixelMetric
 from tiles.polygons.regions import label_band, measure_regions, relabel
@@ -44,7 +44,7 @@ class PolygonBatch:
 
     geometries: npt.NDArray[np.object_]
     fid: Longs
-    class_id: npt.NDArray[np.uint8]
+    class_id: npt.NDArray[np.int64]
     class_name: npt.NDArray[np.object_]
     area_m2: npt.NDArray[np.float64]
     perimeter_m: npt.NDArray[np.float64]
@@ -87,6 +87,7 @@ def polygonise(
     *,
     min_area_m2: float = 0.0,
     simplify_px: float = 0.0,
+    values: Longs | None = None,
     band_rows: int | None = None,
     budget: int = _BUDGET,
 ) -> Iterator[PolygonBatch]:
@@ -96,6 +97,9 @@ def polygonise(
     (255) gives no polygon. Confidence is 0-100, 255 where it is not known. Regions smaller than `min_area_m2` are
     merged into their neighbours first; boundaries are then simplified by at most `simplify_px` pixels, for both
     neighbours alike. Neighbours share every vertex of their boundary: together the polygons are a valid coverage.
+
+    With `values`, shape (codes,), the strips hold codes: `values[code]` is the class. Beyond 255 of them strips are
+    uint16 and nodata is 65535; so a raster of any integers can be given, none of which has to stand for nodata.
 
     Work goes in bands of `band_rows` rows, by default as many as suit the raster's width; where two bands meet,
     simplified boundaries keep a vertex. What waits for regions to end lies on disk beyond `budget` bytes of rows and
@@ -107,16 +111,32 @@ def polygonise(
         raise VectorError(f"minimum area ({min_area_m2} m2) and simplification ({simplify_px} px) must not be negative")
     height = band_rows or block_height(georef.shape)
     metric = PixelMetric.of(georef)
+    values = np.arange(NODATA, dtype=np.int64) if values is None else values
+    kind: Kind = np.uint8 if len(values) <= NODATA else np.uint16
     if min_area_m2 > 0:
-        rows = merge_small_regions(rows, georef.shape, metric, min_area_m2, height, budget=budget)
-    return _polygonise(bands(rows, georef.shape, height), georef, metric, legend, simplify_px, ArcStore(budget))
+        rows = merge_small_regions(rows, georef.shape, metric, min_area_m2, height, budget=budget, kind=kind)
+    framed = bands(rows, georef.shape, height, kind)
+    return _polygonise(framed, georef, metric, _Classes.of(values, legend), simplify_px, ArcStore(budget))
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Class and name of every code, arrays of shape (codes,)."""
+
+    values: Longs
+    names: npt.NDArray[np.object_]
+
+    @classmethod
+    def of(cls, values: Longs, legend: Legend) -> "_Classes":
+        known = {c.value: c.name for c in legend.classes}
+        return cls(values, np.array([known.get(v, f"class {v}") for v in values.tolist()], dtype=object))
 
 
 def _polygonise(
     framed: Iterable[Band],
     georef: Georef,
     metric: PixelMetric,
-    legend: Legend,
+    classes: _Classes,
     simplify_px: float,
     store: ArcStore,
 ) -> Iterator[PolygonBatch]:
@@ -134,7 +154,7 @@ def _polygonise(
         store.add(arcs, cross, length)
         done = regions.done(is_last=band.is_last)
         if done.any():
-            yield from _batches(store, regions, done, georef, metric, legend)
+            yield from _batches(store, regions, done, georef, metric, classes)
         open_regions, numbers = regions.still_open(done)
         store.rename(numbers)
 
@@ -191,7 +211,7 @@ def _batches(
     done: npt.NDArray[np.bool_],
     georef: Georef,
     metric: PixelMetric,
-    legend: Legend,
+    classes: _Classes,
 ) -> Iterator[PolygonBatch]:
     halves, points = store.take(done)
     dense = (np.cumsum(done) - 1).astype(np.int32)
@@ -200,21 +220,20 @@ def _batches(
         halves._replace(region=dense[halves.region]), points, int(done.sum()), (t.a, t.b, t.c, t.d, t.e, t.f)
     )
     integers, square_metres = regions.integers[done], regions.area[done] / metric.fixed_point
-    names = np.array([legend.name_of(value) for value in range(NODATA)], dtype=object)
     # Shapely takes some hundred bytes a polygon: in noise the polygons of a band would be more than all the rest.
     for first in range(0, len(integers), _MOST_POLYGONS):
         part = slice(first, first + _MOST_POLYGONS)
-        yield _batch(rings.part(part), integers[part], square_metres[part], names, georef.shape)
+        yield _batch(rings.part(part), integers[part], square_metres[part], classes, georef.shape)
 
 
 def _batch(
     rings: Rings,
     integers: Longs,
     square_metres: npt.NDArray[np.float64],
-    names: npt.NDArray[np.object_],
+    classes: _Classes,
     shape: tuple[int, int],
 ) -> PolygonBatch:
-    count, total, known, first, values = integers.T
+    count, total, known, first, codes = integers.T
     fid = hilbert_index(first // shape[1], first % shape[1], shape)
     order = np.argsort(fid)
     polygons = shapely.from_ragged_array(
@@ -227,8 +246,8 @@ def _batch(
     return PolygonBatch(
         geometries=polygons[order],
         fid=fid[order],
-        class_id=values[order].astype(np.uint8),
-        class_name=names[values[order]],
+        class_id=classes.values[codes[order]],
+        class_name=classes.names[codes[order]],
         area_m2=area[order],
         perimeter_m=rings.length[order],
         confidence=confidence[order],

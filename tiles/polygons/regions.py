@@ -2,8 +2,8 @@
 
 A band is a block of whole rows with a frame of one pixel, so that no loop asks whether it stands at a border:
 `pixels` has shape (rows + 2, columns + 2), row 0 is the last row of the band above and the last row is the first row
-of the band below (nodata where there is none); columns 0 and -1 are nodata. `labels` has the same shape, -1 for
-nodata; row 0 holds the ids of regions that go on from above, 0..open-1.
+of the band below (nodata where there is none); columns 0 and -1 are nodata, so the corner tells what nodata is.
+`labels` has the same shape, -1 for nodata; row 0 holds the ids of regions that go on from above, 0..open-1.
 
 Labelling is the two-pass union-find of A. Rosenfeld and J. L. Pfaltz (1966) with the smaller label as root.
 """
@@ -14,12 +14,14 @@ from numba import njit
 
 from tiles.legend import NODATA
 
+Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""Classes as small numbers; the largest that the type holds is nodata."""
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_NODATA = np.uint8(NODATA)
+_UNKNOWN = np.uint8(NODATA)
 
 
 @njit(cache=True, nogil=True)
@@ -32,21 +34,22 @@ def find(parent: Ints, item: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _count_starts(pixels: Bytes) -> int:
-    count = 0
+def _count_starts(pixels: Codes) -> int:
+    count, nodata = 0, pixels[0, 0]
     for r in range(1, pixels.shape[0] - 1):
         for c in range(1, pixels.shape[1] - 1):
             v = pixels[r, c]
-            count += v != _NODATA and v != pixels[r, c - 1] and v != pixels[r - 1, c]
+            count += v != nodata and v != pixels[r, c - 1] and v != pixels[r - 1, c]
     return count
 
 
 @njit(cache=True, nogil=True)
-def _first_pass(pixels: Bytes, labels: Ints, parent: Ints, fresh: int) -> None:
+def _first_pass(pixels: Codes, labels: Ints, parent: Ints, fresh: int) -> None:
+    nodata = pixels[0, 0]
     for r in range(1, pixels.shape[0] - 1):
         for c in range(1, pixels.shape[1] - 1):
             v = pixels[r, c]
-            if v == _NODATA:
+            if v == nodata:
                 labels[r, c] = -1
             elif v == pixels[r, c - 1]:
                 label = labels[r, c - 1]
@@ -88,7 +91,7 @@ def relabel(labels: Ints, numbers: Ints) -> None:
                 labels[r, c] = numbers[labels[r, c]]
 
 
-def label_band(pixels: Bytes, labels: Ints, open_regions: int) -> tuple[Ints, int]:
+def label_band(pixels: Codes, labels: Ints, open_regions: int) -> tuple[Ints, int]:
     """Labels a framed band in place with region numbers 0..n-1.
 
     Returns (numbers, n): the region number of each region that came from above, shape (open_regions,), and n.
@@ -114,7 +117,7 @@ def _span_area(areas: Floats, step_r: float, step_c: float, row: float, first: f
 
 @njit(cache=True, nogil=True)
 def measure_regions(
-    pixels: Bytes,
+    pixels: Codes,
     labels: Ints,
     confidence: Bytes,
     top: int,
@@ -142,7 +145,7 @@ def measure_regions(
             known = 0
             while c <= width and labels[r, c] == label:
                 value = confidence[r - 1, c - 1]
-                if value != _NODATA:
+                if value != _UNKNOWN:
                     total += value
                     known += 1
                 c += 1

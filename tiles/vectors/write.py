@@ -24,6 +24,7 @@ from tiles.legend import Legend
 from tiles.polygons.polygonise import PolygonBatch
 from tiles.vectors.formats import FORMATS
 from tiles.vectors.qgis_style import qml
+from tiles.vectors.sqlite_file import settle
 from tiles.vectors.wgs84 import ToWgs84
 
 LAYER = "landcover"
@@ -35,7 +36,7 @@ _FIXED_DATE = "2000-01-01T00:00:00.000Z"
 _SCHEMA = pa.schema(
     [
         pa.field("fid", pa.int64()),
-        pa.field("class_id", pa.uint8()),
+        pa.field("class_id", pa.int64()),
         pa.field("class_name", pa.string()),
         pa.field("area_m2", pa.float64()),
         pa.field("perimeter_m", pa.float64()),
@@ -53,6 +54,13 @@ class _Spool:
     path: Path
     georef: Georef
     legend: Legend
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Classes of a map are bytes; rasters of other makers may hold any integers."""
+        small = all(0 <= c.value <= 255 for c in self.legend.classes)
+        field = pa.field("class_id", pa.uint8() if small else pa.int64())
+        return _SCHEMA.set(_SCHEMA.get_field_index("class_id"), field)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         # Read, not mapped: GDAL writes into the Arrow buffers it is handed and dies on read-only memory.
@@ -89,21 +97,28 @@ def write_vectors(
 def write_vector_files(
     batches: Iterable[PolygonBatch], targets: Sequence[Path], georef: Georef, legend: Legend
 ) -> None:
-    """As `write_vectors`, to any files; each one's ending names its format, its folder must be there."""
+    """As `write_vectors`, to any files; each one's ending names its format, its folder must be there.
+
+    A GeoPackage that is replaced takes its journals along; one that another program has open is refused at once.
+    """
     for target in targets:
         if _format(target) not in FORMATS:
             raise VectorError(f"{target}: the ending must be one of .{', .'.join(FORMATS)}")
+        if _format(target) == "gpkg":
+            settle(target)
     if not targets:
         return
     with ExitStack() as stack:
         # In the target's folder, so that moving into place is one step.
         folders = [Path(stack.enter_context(_scratch_folder(target))) for target in targets]
         spool = _Spool(folders[0] / "polygons.arrow", georef, legend)
-        _fill(spool.path, batches)
+        _fill(spool, batches)
         for target, folder in zip(targets, folders, strict=True):
             unfinished = folder / target.name
             try:
                 _WRITERS[_format(target)](spool, unfinished)
+                if _format(target) == "gpkg":
+                    settle(target)
                 unfinished.replace(target)
             except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError, sqlite3.Error) as error:
                 raise VectorError(f"cannot write {target}: {error}; is the disk full?") from error
@@ -120,18 +135,19 @@ def _scratch_folder(target: Path) -> tempfile.TemporaryDirectory[str]:
         raise VectorError(f"cannot write {target}: {error}") from error
 
 
-def _fill(path: Path, batches: Iterable[PolygonBatch]) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+def _fill(spool: _Spool, batches: Iterable[PolygonBatch]) -> None:
+    schema = spool.schema
+    with pa.OSFile(str(spool.path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for batch in batches:
             if len(batch):
-                writer.write_batch(_record_batch(batch))
+                writer.write_batch(_record_batch(batch, schema))
 
 
-def _record_batch(batch: PolygonBatch) -> pa.RecordBatch:
+def _record_batch(batch: PolygonBatch, schema: pa.Schema) -> pa.RecordBatch:
     confidence = np.round(batch.confidence, 4)
     columns = [
         pa.array(batch.fid, pa.int64()),
-        pa.array(batch.class_id, pa.uint8()),
+        pa.array(batch.class_id, schema.field("class_id").type),
         pa.array(batch.class_name, pa.string()),
         pa.array(np.round(batch.area_m2, 3), pa.float64()),
         pa.array(np.round(batch.perimeter_m, 3), pa.float64()),
@@ -139,7 +155,7 @@ def _record_batch(batch: PolygonBatch) -> pa.RecordBatch:
         pa.array(batch.pixel_count, pa.int64()),
         pa.array(shapely.to_wkb(batch.geometries), pa.binary()),
     ]
-    return pa.record_batch(columns, schema=_SCHEMA)
+    return pa.record_batch(columns, schema=schema)
 
 
 def _with_geometries(batch: pa.RecordBatch, change: Callable[[np.ndarray], np.ndarray]) -> pa.RecordBatch:
@@ -148,11 +164,13 @@ def _with_geometries(batch: pa.RecordBatch, change: Callable[[np.ndarray], np.nd
     return batch.set_column(batch.schema.get_field_index("geometry"), _SCHEMA.field("geometry"), changed)
 
 
-def _stream(batches: Iterable[pa.RecordBatch], path: Path, driver: str, crs: str, **options: object) -> None:
+def _stream(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Path, driver: str, crs: str, **options: object
+) -> None:
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _FIXED_DATE})
     try:
         pyogrio.write_arrow(
-            pa.RecordBatchReader.from_batches(_SCHEMA, batches),
+            pa.RecordBatchReader.from_batches(schema, batches),
             path,
             layer=LAYER,
             driver=driver,
@@ -167,6 +185,7 @@ def _stream(batches: Iterable[pa.RecordBatch], path: Path, driver: str, crs: str
 def _write_gpkg(spool: _Spool, path: Path) -> None:
     options = {"SPATIAL_INDEX": "YES", "FID": "fid", "GEOMETRY_NAME": "geom"}
     _stream(
+        spool.schema,
         spool.batches(),
         path,
         "GPKG",
@@ -211,12 +230,13 @@ def _stream_lonlat(spool: _Spool, path: Path, driver: str, options: dict[str, st
     to_wgs84 = ToWgs84(spool.georef)
     batches = (_with_geometries(batch, to_wgs84.polygons) for batch in spool.batches())
     kind = "Unknown" if to_wgs84.crosses_antimeridian else "Polygon"
-    _stream(batches, path, driver, "EPSG:4326", geometry_type=kind, layer_options=options)
+    _stream(spool.schema, batches, path, driver, "EPSG:4326", geometry_type=kind, layer_options=options)
     path.touch()  # without features GDAL leaves no text sequence at all; an empty file is a valid one
 
 
 def _write_fgb(spool: _Spool, path: Path) -> None:
     _stream(
+        spool.schema,
         spool.batches(),
         path,
         "FlatGeobuf",
