@@ -1,9 +1,12 @@
 """What routes ask for: the service's parts, and who is calling."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from functools import partial
+from typing import Annotated, Any, Protocol, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request, Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.routing import APIRoute
@@ -27,6 +30,10 @@ from geounet.service.scenes import SceneRecord
 from geounet.service.store import Store
 from geounet.service.uploads import Share
 
+Result = TypeVar("Result")
+
+_WRITERS = 4
+
 
 @dataclass
 class Parts:
@@ -41,9 +48,15 @@ class Parts:
     watch: JobWatch
     tiles: TileCache = field(default_factory=TileCache)
     inspections: asyncio.Semaphore = field(init=False)
+    writers: CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:
         self.inspections = asyncio.Semaphore(self.settings.inspections)
+        self.writers = CapacityLimiter(_WRITERS)
+
+    async def write(self, work: Callable[..., Result], *given: Any, **named: Any) -> Result:
+        """What may wait for the database's write lock, in one of few threads: readers never wait for one of those."""
+        return await to_thread.run_sync(partial(work, *given, **named), limiter=self.writers)
 
 
 class _Owned(Protocol):

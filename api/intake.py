@@ -62,7 +62,7 @@ async def accept_scene(
     if must_fit:
         _refuse_unfit(found.fit)
     info = {**found.facts, "fit": None if found.fit is None or wish is None else {"model": wish.model, **found.fit}}
-    return await run_in_threadpool(parts.store.keep, upload, caller.owner, name, info, found.pixels, caller.share)
+    return await parts.write(parts.store.keep, upload, caller.owner, name, info, found.pixels, caller.share)
 
 
 def wish_for(parts: Parts, model: str, options: JobOptions) -> Wish:
@@ -99,9 +99,7 @@ async def submit(
 ) -> Job:
     """Queue a job. Raises QuotaError, IdempotencyError."""
     request = JobRequest(caller.owner, scene.id, model, options.model_dump(mode="json"), priority)
-    return await run_in_threadpool(
-        parts.store.queue.submit, request, idempotency=idempotency, max_open=caller.max_open_jobs
-    )
+    return await parts.write(parts.store.queue.submit, request, idempotency=idempotency, max_open=caller.max_open_jobs)
 
 
 def _refuse_unfit(fit: Mapping[str, Any] | None) -> None:

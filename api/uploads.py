@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from anyio import CancelScope
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -36,7 +37,7 @@ def checked_name(name: str) -> str:
 @asynccontextmanager
 async def raw_upload(request: Request, parts: Parts, caller: Caller, limit: int) -> AsyncIterator[Upload]:
     """The whole body as an upload, gone at the end unless the store has kept it."""
-    with _begun(request, parts, caller, limit) as upload:
+    async with _begun(request, parts, caller, limit) as upload:
         try:
             async for chunk in _gathered(request):
                 await run_in_threadpool(upload.write, chunk)
@@ -56,7 +57,7 @@ async def form_upload(
     _, options = parse_options_header(request.headers.get("content-type", ""))
     if not options.get(b"boundary"):
         raise BadRequestError("send multipart/form-data with a part named 'file', as curl -F file=@scene.tif does")
-    with _begun(request, parts, caller, limit) as upload:
+    async with _begun(request, parts, caller, limit) as upload:
         form = _Form(options[b"boundary"])
         try:
             async for chunk in _gathered(request):
@@ -71,15 +72,16 @@ async def form_upload(
         yield upload, form.file_name, form.fields
 
 
-@contextmanager
-def _begun(request: Request, parts: Parts, caller: Caller, limit: int) -> Iterator[Upload]:
+@asynccontextmanager
+async def _begun(request: Request, parts: Parts, caller: Caller, limit: int) -> AsyncIterator[Upload]:
     length = request.headers.get("content-length", "")
     announced = int(length) if length.isascii() and length.isdigit() and len(length) < 19 else None
-    upload = parts.store.begin_upload(caller.owner, caller.share, limit, announced)
+    upload = await run_in_threadpool(parts.store.begin_upload, caller.owner, caller.share, limit, announced)
     try:
         yield upload
     finally:
-        upload.close()
+        with CancelScope(shield=True):  # also where the client has gone: the file goes too
+            await run_in_threadpool(upload.close)
 
 
 async def _gathered(request: Request) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_job, seen_scene
 from api.intake import IdempotencyKey, check_fit, chosen_model, fingerprint, submit
@@ -174,9 +175,9 @@ async def _events(request: Request, parts: Parts, job_id: str, seen: int) -> Asy
 
 
 @router.delete("/jobs/{job_id}", status_code=202)
-def cancel(job_id: Id, request: Request, parts: PartsDep, caller: Submitting) -> JobOut:
+async def cancel(job_id: Id, request: Request, parts: PartsDep, caller: Submitting) -> JobOut:
     """Cancel a job; its partial results go. A running one stops within a second or so."""
-    found = parts.store.queue.cancel(seen_job(parts, caller, job_id).id)
+    found = await parts.write(parts.store.queue.cancel, seen_job(parts, caller, job_id).id)
     if not found.state.open:
-        parts.store.discard_work(found)
+        await run_in_threadpool(parts.store.discard_work, found)
     return job_out(request, parts, found)

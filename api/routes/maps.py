@@ -95,10 +95,10 @@ def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading, f: A
 
 
 @router.delete("/maps/{map_id}", status_code=204)
-def delete_map(map_id: Id, parts: PartsDep, caller: Submitting) -> None:
+async def delete_map(map_id: Id, parts: PartsDep, caller: Submitting) -> None:
     """Remove a map, its files and its job's record."""
     record = seen_map(parts, caller, map_id)
-    parts.store.delete_map(record.id)
+    await parts.write(parts.store.delete_map, record.id)
     parts.features.forget(parts.store.maps.folder(record.id))
 
 

@@ -42,7 +42,7 @@ def models(request: Request, parts: PartsDep, caller: Reading, f: Asked = None) 
 
 
 @router.get("/healthz", tags=["health"])
-def healthz() -> Health:
+async def healthz() -> Health:
     """Whether the process answers."""
     return Health(status="ok")
 

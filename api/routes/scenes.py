@@ -4,7 +4,6 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_scene
 from api.intake import (
@@ -136,7 +135,7 @@ async def _take(
     model = chosen_model(parts, asked.model) if asked.process or asked.model else parts.catalog.default
     idempotency = asked.idempotency(upload.sha256)
     queue = parts.store.queue
-    known = await run_in_threadpool(queue.remembered, caller.owner, idempotency) if idempotency else None
+    known = queue.remembered(caller.owner, idempotency) if idempotency else None
     if known is not None:
         job = queue.get(known[1]) if known[1] else None
         return _accepted(request, response, parts, parts.store.scenes.get(known[0]), job)
@@ -149,7 +148,7 @@ async def _take(
         job = await submit(parts, caller, scene, model, asked.options, idempotency=idempotency)
         scene = parts.store.scenes.get(job.scene)
     elif idempotency is not None:
-        await run_in_threadpool(queue.remember, caller.owner, idempotency, scene.id)
+        await parts.write(queue.remember, caller.owner, idempotency, scene.id)
     return _accepted(request, response, parts, scene, job)
 
 
@@ -207,7 +206,7 @@ async def fit(body: FitBody, scene_id: Id, parts: PartsDep, caller: Reading) -> 
 
 
 @router.delete("/scenes/{scene_id}", status_code=204)
-def delete_scene(scene_id: Id, parts: PartsDep, caller: Submitting) -> None:
+async def delete_scene(scene_id: Id, parts: PartsDep, caller: Submitting) -> None:
     """Remove a scene; its finished maps stay."""
     seen_scene(parts, caller, scene_id)
-    parts.store.delete_scene(scene_id)
+    await parts.write(parts.store.delete_scene, scene_id)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from geounet.service.errors import StorageError
+from geounet.service.errors import BusyError, StorageError
 
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 30.0
@@ -84,15 +84,22 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that holds the write lock from its start: all of it happens, or nothing."""
-        connection = self.connection()
-        connection.execute("BEGIN IMMEDIATE")
+        """One transaction that holds the write lock from its start: all of it happens, or nothing.
+
+        Raises BusyError where others hold the lock for too long, StorageError where the disk is full.
+        """
         try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            connection = self.connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk may have ended it already
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise _in_words(error) from error
 
     def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
         """The first row of a query, or None."""
@@ -113,3 +120,13 @@ class Database:
         if connection is not None:
             connection.close()
             self._local.connection = None
+
+
+def _in_words(error: sqlite3.OperationalError) -> Exception:
+    """What a client may hear of an error; anything else stays what it is."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension that says where it happened
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BusyError("the database is held by others for too long: try again in a moment")
+    if code == sqlite3.SQLITE_FULL:
+        return StorageError("the disk is full: delete scenes or maps, or try again later")
+    return error

@@ -147,8 +147,7 @@ class Queue:
 
     def remembered(self, owner: str | None, idempotency: Idempotency) -> tuple[str, str | None] | None:
         """(scene, job) that this key made before. Raises IdempotencyError where it was used for something else."""
-        with self.database.write() as db:
-            row = _remembered(db, owner, idempotency)
+        row = _remembered(self.database.connection(), owner, idempotency)
         return None if row is None else (row["scene"], row["job"])
 
     def remember(self, owner: str | None, idempotency: Idempotency, scene: str) -> None:
