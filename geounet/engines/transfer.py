@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from geounet.model.stretch import INVALID, Stretch
+from geounet.model.stretch import Stretch
 from tiles.chips.blend import Strip
 from tiles.chips.cut import Chip
 
@@ -57,7 +57,8 @@ class DeviceStretch:
             out = self._looked_up(counts, self.table)
         else:
             out = self._computed(counts)
-        return torch.where(valid[:, None], out, INVALID)
+        fills = torch.tensor(self.stretch.fills(out.shape[1]), device=out.device).view(1, -1, 1, 1)
+        return torch.where(valid[:, None], out, fills)
 
     def _looked_up(self, counts: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         index = counts.to(torch.int32) & (table.shape[1] - 1)  # the bit pattern as a number, whatever its sign

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from geounet.errors import BundleError, MismatchError
-from geounet.mapping.value_checks import Finding, check_values
+from geounet.mapping.value_checks import Finding, check_values, undeclared_fill
 from geounet.model.bundle import ModelBundle, shipped_bundles
-from geounet.model.stretch import Stretch, fit_stretch
+from geounet.model.reflectance import find_reflectance, reflectance_stretch
+from geounet.model.stretch import Stretch, fill_value, fit_stretch
 from tiles.errors import BandError, VectorError
 from tiles.scene.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene, Source, open_scene
 from tiles.vectors.wgs84 import ToWgs84
@@ -110,19 +111,38 @@ def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estim
     """All checks, refusals among the lines."""
     sample = scene.survey
     quantiles = bundle.card.quantiles
-    stretch = fit_stretch(sample.values, scene.dtype, quantiles, options.stretch)
+    if bundle.card.reflectance_one is None:
+        stretch = fit_stretch(sample.values, scene.dtype, quantiles, options.stretch)
+        found = check_values(sample.values, scene.dtype, scene.bands, stretch, quantiles)
+    else:
+        stretch, found = _reflectance(scene, bundle, options.stretch)
     rows = [
         *_told(scene.notices, "file", ""),
         *_told(scene.notices, "bands", "no band was asked for"),
         *_about_place(scene, bundle),
         *_told(scene.notices, "validity", ""),
         *_told(scene.notices, "values", ""),
-        *(_from_finding(f) for f in check_values(sample.values, scene.dtype, scene.bands, stretch, quantiles)),
+        *(_from_finding(f) for f in found),
         *_formats(scene, options.formats),
         _size(scene),
         *_cost(estimate),
     ]
     return Preflight(tuple(rows), stretch)
+
+
+def _reflectance(scene: Scene, bundle: ModelBundle, choice: str | None) -> tuple[Stretch, list[Finding]]:
+    """The way to reflectance, and how it was found. Raises MismatchError, naming the scene, where there is none."""
+    card, source = bundle.card, scene.source
+    try:
+        found = find_reflectance(scene.survey.values, scene.dtype, source.scales, source.offsets, choice)
+    except MismatchError as error:
+        raise MismatchError(f"{scene.path}: {error}") from error
+    one = card.reflectance_one or 1.0
+    stretch = reflectance_stretch(found, scene.dtype, one, card.normalisation.mean)
+    remedy = "" if found.sure else "if that is wrong: --stretch LO,HI, the counts of reflectance 0 and 1"
+    rows = [Finding("values", "adjusted" if found.sure else "warning", found.told, remedy)]
+    fill = fill_value(scene.survey.values)
+    return stretch, rows if fill is None else [*rows, undeclared_fill(scene.survey.values, fill)]
 
 
 @dataclass(frozen=True)

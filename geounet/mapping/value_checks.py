@@ -49,7 +49,7 @@ def check_values(
     fill = fill_value(sample)
     light = sample if fill is None else sample[:, ~(sample == fill).all(axis=0)]
     if fill is not None:
-        found.append(_fill(sample, fill))
+        found.append(undeclared_fill(sample, fill))
     if light.shape[1] < _FEWEST:
         return found
     raw = np.quantile(light.astype(np.float64), _LEVELS, axis=1).T
@@ -73,7 +73,8 @@ def _path(dtype: np.dtype[Any], stretch: Stretch) -> Finding:
     return Finding("values", "ok", f"{dtype} counts taken as they are, on 0-255")
 
 
-def _fill(sample: Array, fill: float) -> Finding:
+def undeclared_fill(sample: Array, fill: float) -> Finding:
+    """A warning of pixels that hold one number in every band; see `geounet.model.stretch.fill_value`."""
     share = float(np.mean((sample == fill).all(axis=0)))
     text = f"{share:.0%} of the pixels are {fill:g} in every band, yet the file does not call them nodata"
     return Finding("values", "warning", text, f"if they are empty: `gdal_edit -a_nodata {fill:g} FILE`")

@@ -32,20 +32,32 @@ _FILL_SHARE_8_BIT = 0.1
 
 @dataclass(frozen=True)
 class BandStretch:
-    """`out_low + (out_high - out_low) * ((x - low) / (high - low)) ** gamma`, clipped to both ends."""
+    """`out_low + (out_high - out_low) * ((x - low) / (high - low)) ** gamma`, clipped to both ends.
+
+    Pixels that are not valid become `invalid`, which the network should see as next to nothing.
+    """
 
     low: float
     high: float
     gamma: float
     out_low: float
     out_high: float
+    invalid: float = INVALID
+
+    def as_record(self) -> dict[str, float]:
+        """For `summary.json`."""
+        record = asdict(self)
+        if self.invalid == INVALID:
+            del record["invalid"]
+        return record
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """One stretch for a whole scene; `method` is `none`, `linear` or `match`.
+    """One stretch for a whole scene; `method` is `none`, `linear`, `match` or `reflectance`.
 
-    Without bands, counts are on the 0-255 scale already.
+    Without bands, counts are on the 0-255 scale already. `reflectance` leads to the scale of a model that knows
+    reflectance, not to 0-255.
     """
 
     method: str
@@ -55,14 +67,19 @@ class Stretch:
         """Raw counts (bands, rows, columns) to float32 on 0-255, same shape.
 
         Pixels that are not `valid` (rows, columns) become 127, which the encoder sees as zero, so that nothing of
-        a nodata value reaches its neighbours.
+        a nodata value reaches its neighbours; on the scale of reflectance, the model's own mean.
         """
         out = np.empty(counts.shape, dtype=np.float32)
         for index, band in enumerate(counts):
             _stretch_band(band, self.bands[index] if self.bands else None, out[index])
         if not valid.all():
-            out[:, ~valid] = INVALID
+            for plane, fill in zip(out, self.fills(len(out)), strict=True):
+                plane[~valid] = fill
         return out
+
+    def fills(self, bands: int) -> tuple[float, ...]:
+        """What pixels that are not valid become, a number a band."""
+        return tuple(band.invalid for band in self.bands) if self.bands else (INVALID,) * bands
 
     def tables(self, dtype: npt.DTypeLike) -> Float32:
         """`apply` for every count of a type of up to 16 bits, by its bits as a number: (bands, counts).
@@ -73,7 +90,7 @@ class Stretch:
 
     def as_record(self) -> dict[str, Any]:
         """For `summary.json`."""
-        return asdict(self)
+        return {"method": self.method, "bands": [band.as_record() for band in self.bands]}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Stretch":

@@ -19,8 +19,13 @@ _SYNONYMS = {
     "coastal": ("coastal", "coastal blue", "coastal aerosol", "aerosol"),
     "yellow": ("yellow",),
     "pan": ("pan", "panchromatic"),
-    "swir1": ("swir1", "swir 1"),
-    "swir2": ("swir2", "swir 2"),
+    # STAC's common names for Sentinel-2's and Landsat's bands go with them.
+    "rededge1": ("rededge1", "rededge071"),
+    "rededge2": ("rededge2", "rededge075"),
+    "rededge3": ("rededge3", "rededge078"),
+    "nir08": ("nir08", "narrow nir"),
+    "swir1": ("swir1", "swir 1", "swir16"),
+    "swir2": ("swir2", "swir 2", "swir22"),
     "gray": ("gray", "grey", "greyscale", "grayscale"),
 }
 _NAMES = {text: name for name, texts in _SYNONYMS.items() for text in texts}
