@@ -59,7 +59,6 @@ export function change(part: Partial<View>): void {
   view.value = { ...view.value, ...part };
 }
 
-const clamp = (v: number): number => Math.min(Math.max(v, 0), 1);
 
 window.addEventListener("hashchange", () => {
   if (location.hash !== written(view.value)) view.value = read();
@@ -75,3 +74,7 @@ effect(() => {
     history[other ? "pushState" : "replaceState"](null, "", next || location.pathname + location.search);
   }, 150);
 });
+
+function clamp(v: number): number {
+  return Math.min(Math.max(v, 0), 1);
+}

@@ -29,7 +29,7 @@ export function App() {
         <Readout />
       </main>
       <aside class={`panel ${open.value ? "" : "shut"}`} aria-label={t.panel}>
-        <header class="bar">
+        <header class="top">
           <a class="brand" href="#" onClick={() => (view.value = { ...view.value, map: null, at: null, swipe: null, with: null, hidden: [] })}>
             <Mark /> {t.title}
           </a>
