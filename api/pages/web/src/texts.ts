@@ -1,0 +1,142 @@
+// Every text of the page. Another language is another file like this one.
+const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
+export const percent = (v: number): string => (v > 0 && v < 0.001 ? "<0.1 %" : `${number.format(v * 100)} %`);
+export const area = (m2: number): string =>
+  m2 >= 1e6 ? `${number.format(m2 / 1e6)} km²` : m2 >= 1e4 ? `${number.format(m2 / 1e4)} ha` : `${whole.format(m2)} m²`;
+export const size = (bytes: number): string =>
+  bytes >= 1e9 ? `${number.format(bytes / 1e9)} GB` : bytes >= 1e6 ? `${number.format(bytes / 1e6)} MB` : `${whole.format(bytes / 1e3)} kB`;
+export const count = (n: number): string => whole.format(n);
+export const seconds = (s: number): string => {
+  const all = Math.max(1, Math.ceil(s));
+  return all < 90 ? `${all} s` : all < 5400 ? `${Math.round(all / 60)} min` : `${number.format(all / 3600)} h`;
+};
+export const when = (iso: string): string =>
+  new Date(iso).toLocaleString("en", { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
+export const className = (name: string): string => name.replaceAll("_", " ");
+
+export const t = {
+  title: "geounet",
+  mapRegion: "Map",
+  panel: "Panel",
+  openPanel: "Open the panel",
+  closePanel: "Close the panel",
+  skip: "Skip to the map",
+  home: "All maps",
+  close: "Close",
+  // bring
+  bring: "Bring a scene",
+  drop: "Drop GeoTIFFs here",
+  pick: "choose files",
+  or: "or",
+  dropNow: "Drop to upload",
+  sending: (name: string) => `Sending ${name}`,
+  checking: "Checking the scene…",
+  stop: "Stop",
+  scenes: "Scenes",
+  moreScenes: "Older scenes",
+  noScenes: "No scenes yet. A GeoTIFF with red, green and blue at 0.2 to 1.5 m a pixel works best.",
+  sceneFacts: (rows: number, columns: number, bands: number, gsd: number | null) =>
+    `${count(columns)} × ${count(rows)} px · ${bands} band${bands === 1 ? "" : "s"}${gsd ? ` · ${number.format(gsd)} m a pixel` : ""}`,
+  fits: "Fits the model",
+  fitsNot: "A choice is needed",
+  checks: "What was looked at",
+  status: { ok: "fine", adjusted: "adjusted", warning: "look at this", refused: "refused" },
+  make: "Make a map",
+  making: "Asking…",
+  options: "Options",
+  model: "Model",
+  modelReach: (finest: number, coarsest: number) => `for ${finest}–${coarsest} m a pixel`,
+  bandsTitle: "Which band is which?",
+  bandsHelp: "The file does not say. Pick the picture that fits: vegetation is dark in red and blue, bright in near infrared.",
+  bandFor: (name: string) => `The ${name} band`,
+  band: (n: number) => `Band ${n}`,
+  smallest: "Smallest polygon, m²",
+  smallestHelp: "smaller ones join a neighbour; empty: the model's choice",
+  tta: "Look at every chip",
+  ttaChoices: { none: "once (fast)", flips: "4 ways", d4: "8 ways (slow)" },
+  formats: "Polygon files",
+  force: "Go on where resolution or values do not fit",
+  crs: "Coordinate system, where the file has none",
+  show: "Show where it lies",
+  remove: "Delete",
+  removeSure: (name: string) => `Delete ${name}? This cannot be undone.`,
+  // follow
+  jobs: "Jobs",
+  noJobs: "Nothing is being made.",
+  ahead: (n: number) => (n ? `${n} ahead in the queue` : "next in the queue"),
+  state: { queued: "queued", running: "running", done: "done", failed: "failed", cancelled: "cancelled" },
+  cancelling: "cancelling",
+  cancel: "Cancel",
+  retry: "Try again",
+  look: "Look at the map",
+  stage: (name: string, share: number) => `${name} ${whole.format(share * 100)} %`,
+  rate: (mpx: number) => `${number.format(mpx)} Mpx/s`,
+  left: (s: number) => `${seconds(s)} left`,
+  madeTitle: "The map is ready",
+  made: (name: string) => `${name} is mapped.`,
+  failedTitle: "A map could not be made",
+  tellMe: "Tell me when a map is ready",
+  // look
+  maps: "Maps",
+  noMaps: "No maps yet. Bring a scene, and its map appears here.",
+  layers: "Layers",
+  layer: { base: "Base map", scene: "Scene", classes: "Classes", confidence: "Confidence", polygons: "Polygons" },
+  opacity: (name: string) => `${name}: opacity`,
+  legend: "Legend",
+  allClasses: "Show all",
+  hideClass: (name: string) => `Show ${name}`,
+  confidenceScale: "Probability of the class, as the model sees it",
+  swipe: "Swipe",
+  swipeHelp: "Compare with the scene, or another map",
+  swipeHandle: "Swipe: share of the view on the left",
+  swipeWith: "On the left",
+  swipeScene: "the scene",
+  fit: "Whole map",
+  share: "Copy link",
+  copied: "Copied.",
+  nothingHere: "Nothing is mapped here.",
+  confidence: "confidence",
+  place: "Place",
+  seams: (share: number) => `Chips disagreed on ${percent(share)} of what they share.`,
+  // ask
+  ask: "Measure an area",
+  askHelp: "Draw on the map: what lies inside is counted pixel by pixel.",
+  box: "Box",
+  polygon: "Polygon",
+  boxHint: "Click one corner, then the other. Escape stops.",
+  polygonHint: "Click corner by corner; click the first again to end. Escape stops.",
+  wholeMap: "Whole map",
+  clear: "Clear",
+  inside: "Inside",
+  meanConfidence: "mean confidence",
+  nodata: "not mapped",
+  asCurl: "The same with curl",
+  copy: "Copy",
+  noInterval: "Without intervals: the model card holds no confusion matrix to take them from.",
+  download: "Download",
+  downloadArea: "What lies inside",
+  wholeFiles: "The whole map",
+  preparing: "Preparing…",
+  // keys
+  keyTitle: "This service asks for a key",
+  keyHelp: "It is kept in this tab only and forgotten when the tab is closed. The operator makes keys with “geounet keys new”.",
+  key: "API key",
+  keyWrong: "This key is not known here.",
+  login: "Log in",
+  logout: "Log out",
+  account: "Who am I",
+  anyone: "Everybody on this machine",
+  may: { read: "look", submit: "bring scenes and make maps", admin: "see and do everything" } as Record<string, string>,
+  mayTitle: "May",
+  quota: { bytes: "Disk", pixels: "Pixels", open_jobs: "Open jobs" },
+  ofLimit: (used: string, limit: string) => `${used} of ${limit}`,
+  // errors
+  unreachable: "The service does not answer",
+  unreachableDetail: "It may be restarting. Try again in a moment.",
+  wentWrong: "Something went wrong",
+  dismiss: "Dismiss",
+  noWebgl: "The map needs WebGL 2",
+  noWebglDetail: "This browser or machine does not offer it. Files can be downloaded all the same.",
+};
