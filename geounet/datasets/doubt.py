@@ -9,9 +9,9 @@ import numpy.typing as npt
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from geounet.errors import TrainingError
 from geounet.datasets.config import DoubtConfig
 from geounet.datasets.labels import IGNORE, LabelCodes
+from geounet.errors import TrainingError
 
 
 def vegetation_index(path: Path, doubt: DoubtConfig) -> npt.NDArray[np.float32]:

@@ -164,7 +164,7 @@ def _weighted(source: Source, spots: tuple[Spot, ...], power: float) -> Spots:
         return Spots(spots, None)
     images = sorted({(s.group, s.member) for s in spots})
     odds = dict(zip(images, _place_odds([source.groups[g][m].place_name for g, m in images], power), strict=True))
-    alike = {image: 0 for image in images}
+    alike = dict.fromkeys(images, 0)
     for spot in spots:
         alike[spot.group, spot.member] += 1
     each = [odds[s.group, s.member] / alike[s.group, s.member] ** 0.5 for s in spots]
