@@ -142,6 +142,14 @@ def evaluate(
         str | None, typer.Option(help="Label values as legend values: 0=5,1=1,4=4.", show_default=False)
     ] = None,
     model: Annotated[str, typer.Option(help="Bundle whose legend --raster is in.")] = "overhead-rgb",
+    fold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another BUNDLE=CONFIG, trained with other places left out: sources that tell places are scored over "
+            "all folds together. Give it once a fold.",
+            show_default=False,
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help="auto, torch, openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     out: Annotated[
@@ -159,7 +167,10 @@ def evaluate(
     else:
         if part not in ("val", "train", "all"):
             raise typer.BadParameter("--part is val, train or all")
-        reports = _of_bundle(bundle, config, data or config.parent, part, tta, engine, device)
+        if fold and part != "val":
+            raise typer.BadParameter("--fold is for the places that were left out: --part val")
+        pairs = [(bundle, config), *(_fold(text) for text in fold or ())]
+        reports = _of_bundles(pairs, data or config.parent, part, tta, engine, device)
     _tell(reports, out, as_json)
 
 
@@ -170,25 +181,40 @@ def _of_raster(raster: Path, labels: Path, classes: dict[int, int] | None, model
     return evaluate_raster(raster, labels, ModelBundle.load(model).legend, classes)
 
 
-def _of_bundle(bundle: str, config: Path, data: Path, part: str, tta: str, engine: str, device: str) -> "list[Report]":
+def _fold(text: str) -> tuple[str, Path]:
+    bundle, equals, config = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"--fold is BUNDLE=CONFIG, not '{text}'")
+    return bundle, Path(config)
+
+
+def _of_bundles(
+    pairs: list[tuple[str, Path]], data: Path, part: str, tta: str, engine: str, device: str
+) -> "list[Report]":
+    """The sources of the first pair; those that tell places over all pairs together."""
     from geounet.datasets.load import load_data, load_validation
     from geounet.errors import TrainingError
     from geounet.evaluation.predictor import Predictor, chip_size_for
-    from geounet.evaluation.report import evaluate_samples
+    from geounet.evaluation.report import evaluate_folds
     from geounet.model.bundle import ModelBundle
     from geounet.train.config import load_config
 
-    model = ModelBundle.load(bundle)
-    loaded = (load_validation if part == "val" else load_data)(load_config(config), data)
+    models = [ModelBundle.load(bundle) for bundle, _ in pairs]
+    loaded = [(load_validation if part == "val" else load_data)(load_config(config), data) for _, config in pairs]
     reports = []
-    for source in loaded.sources:
-        samples = {"val": source.val, "train": source.train, "all": (*source.train, *source.val)}[part]
-        if samples:
-            size = chip_size_for(samples, model.card.chip_size)
-            predictor = Predictor(model, engine=engine, device=device, tta=tta, chip_size=size)
-            reports.append(evaluate_samples(predictor, samples, loaded.codes, f"{source.name}, {part}"))
+    for first in loaded[0].sources:
+        folds = []
+        for model, fold in zip(models, loaded if first.config.places else loaded[:1], strict=False):
+            for source in (s for s in fold.sources if s.name == first.name):
+                samples = {"val": source.val, "train": source.train, "all": (*source.train, *source.val)}[part]
+                if samples:
+                    size = chip_size_for(samples, model.card.chip_size)
+                    predictor = Predictor(model, engine=engine, device=device, tta=tta, chip_size=size)
+                    folds.append((predictor, samples))
+        if folds:
+            reports.append(evaluate_folds(folds, loaded[0].codes, f"{first.name}, {part}"))
     if not reports:
-        raise TrainingError(f"{config}: no source has {part} data to score")
+        raise TrainingError(f"{pairs[0][1]}: no source has {part} data to score")
     return reports
 
 

@@ -6,7 +6,7 @@ Everything wrong with the data is found here, before the first step, each with o
 import csv
 import fnmatch
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -126,6 +126,7 @@ def load_data(config: DataConfig, folder: Path) -> DataSet:
         except TrainingError as error:
             raise TrainingError(f"source '{source.name}', classes: {error}") from error
     data = DataSet(codes, tuple(_load_source(s, config, codes, folder) for s in config.source))
+    _check_surveys(data.sources)
     _check_classes(data, from_bundle=config.init not in FRESH)
     return data
 
@@ -157,6 +158,10 @@ def _load_source(source: SourceConfig, config: DataConfig, codes: LabelCodes, fo
         raise TrainingError(f"source '{source.name}': no image matches {folder / source.images / source.pattern}")
     shown = _shown(source.name, source.places, folder, [name for name, _ in images])
     parts = _split_of(source, folder, [name for name, _ in images], shown)
+    used = [name for name, _ in images if parts.get(name, LEFT_OUT) != LEFT_OUT]
+    if source.places is not None and (homeless := next((n for n in used if n not in shown), None)):
+        table = folder / source.places.csv
+        raise TrainingError(f"source '{source.name}': {table} does not say which place {homeless} shows")
     groups = _groups(source, folder)
     train: list[Sample] = []
     val: list[Sample] = []
@@ -172,12 +177,11 @@ def _load_source(source: SourceConfig, config: DataConfig, codes: LabelCodes, fo
     if source.split.block_m is not None:
         train, val, gap = split_by_block([*train, *val], source.split, source.name)
     _check_apart(source.name, train, val)
-    _check_surveys(source.name, shown, train, val)
     return Source(source, tuple(train), tuple(val), tuple(gap))
 
 
 def _shown(name: str, places: PlacesConfig | None, folder: Path, files: list[str]) -> dict[str, Shown]:
-    """What the table of places says of each file. Raises TrainingError for a file that it does not name."""
+    """What the table of places says of each file that it names."""
     if places is None:
         return {}
     columns = (places.file_column, places.place_column, *([places.gsd_column] if places.gsd_column else []))
@@ -193,10 +197,7 @@ def _shown(name: str, places: PlacesConfig | None, folder: Path, files: list[str
         gsd_m = float(row[places.gsd_column]) if places.gsd_column else None
         for file in _names_of(row[places.file_column]):
             found[file] = Shown(place, surveys.get(place, place), gsd_m)
-    homeless = next((file for file in files if file not in found), None)
-    if homeless is not None:
-        raise TrainingError(f"source '{name}': {folder / places.csv} does not say which place {homeless} shows")
-    return {file: found[file] for file in files}
+    return {file: found[file] for file in files if file in found}
 
 
 def _with_place(sample: Sample, source: SourceConfig, shown: Shown | None) -> Sample:
@@ -243,7 +244,7 @@ def _label_path(source: SourceConfig, folder: Path, image: Path, name: Path) -> 
 def _split_of(source: SourceConfig, folder: Path, names: list[str], shown: dict[str, Shown]) -> dict[str, str]:
     split = source.split
     if split.places:
-        return _split_by_place(source, shown)
+        return _split_by_place(source, names, shown)
     if split.csv is not None:
         table = _read_table(folder / split.csv, (split.file_column, split.split_column))
         parts = {row[split.file_column]: row[split.split_column] for row in table}
@@ -263,13 +264,13 @@ def _split_of(source: SourceConfig, folder: Path, names: list[str], shown: dict[
     return dict.fromkeys(names, "train")
 
 
-def _split_by_place(source: SourceConfig, shown: dict[str, Shown]) -> dict[str, str]:
+def _split_by_place(source: SourceConfig, names: list[str], shown: dict[str, Shown]) -> dict[str, str]:
     """Every image of a left-out place is val, and so is every image of the survey that took it."""
     strange = sorted(set(source.split.places) - {s.place for s in shown.values()})
     if strange:
         raise TrainingError(f"source '{source.name}': split.places names '{strange[0]}', which no image shows")
     out = {s.survey for s in shown.values() if s.place in source.split.places}
-    return {file: "val" if s.survey in out else "train" for file, s in shown.items()}
+    return {name: "val" if name in shown and shown[name].survey in out else "train" for name in names}
 
 
 def _groups(source: SourceConfig, folder: Path) -> dict[str, str]:
@@ -353,13 +354,19 @@ def reduced(image: torch.Tensor, codes: torch.Tensor, factor: int) -> tuple[torc
     return small, middle[: small.shape[1], : small.shape[2]].contiguous()
 
 
-def _check_surveys(name: str, shown: dict[str, Shown], train: list[Sample], val: list[Sample]) -> None:
-    """Whatever way the split was made: a survey is in one part only."""
-    if not shown:
-        return
-    shared = {shown[s.name].survey for s in train} & {shown[s.name].survey for s in val}
-    if shared:
-        raise TrainingError(f"source '{name}': place {sorted(shared)[0]} is both in train and in val: split by place")
+def _check_surveys(sources: Sequence[Source]) -> None:
+    """Whatever way the splits were made: a survey is in one part only, over all sources that tell places."""
+    told = [s for s in sources if s.config.places is not None]
+    surveys = {p: survey[0] for s in told if s.config.places for survey in s.config.places.surveys for p in survey}
+    train = {surveys.get(x.place_name, x.place_name): (s.name, x.place_name) for s in told for x in s.train}
+    for source in told:
+        for sample in source.val:
+            found = train.get(surveys.get(sample.place_name, sample.place_name))
+            if found is not None:
+                raise TrainingError(
+                    f"source '{source.name}': {sample.place_name} is left out, but source '{found[0]}' trains on "
+                    f"{found[1]}{'' if found[1] == sample.place_name else ' of the same survey'}: split by place"
+                )
 
 
 def _check_apart(name: str, train: list[Sample], val: list[Sample]) -> None:

@@ -66,7 +66,7 @@ class Predictor:
         spec = resolve(engine, device, precision, onnx=bundle.card.onnx is not None)
         self.engine: Engine = open_engine(bundle, spec, self.chip_size, tta=check_tta(tta))
 
-    def probabilities(self, counts: npt.NDArray[np.uint8]) -> Float32:
+    def probabilities(self, counts: npt.NDArray[np.uint8], gsd_m: float | None = None) -> Float32:
         """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255."""
         total = self._stitched(counts)
         return np.asarray(total / np.sum(total, axis=0, keepdims=True), dtype=np.float32)
