@@ -14,6 +14,7 @@ import numpy.typing as npt
 from numba import njit
 
 Bytes = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.uint8 | np.uint16]
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -43,7 +44,7 @@ class Arcs(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def mark_corners(pixels: Bytes, corners: Bytes, cut_above: bool, cut_below: bool) -> None:
+def mark_corners(pixels: Codes, corners: Bytes, cut_above: bool, cut_below: bool) -> None:
     """Edges and nodes of every corner of a framed band: `corners` has shape (rows + 1, columns + 1).
 
     Edges of the band above and those on the lower line, which belong to the band below, are left out.
@@ -161,7 +162,7 @@ def _trace(
     return arcs
 
 
-def trace_band(pixels: Bytes, labels: Ints, top: int, *, cut_above: bool, cut_below: bool) -> tuple[Arcs, Bytes]:
+def trace_band(pixels: Codes, labels: Ints, top: int, *, cut_above: bool, cut_below: bool) -> tuple[Arcs, Bytes]:
     """All arcs of a framed, labelled band, and its corners, shape (rows + 1, columns + 1).
 
     `top` is the raster row of the band's first row; `cut_above` and `cut_below` say whether other bands lie there.

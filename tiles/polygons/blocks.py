@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tiles.errors import VectorError
 
 Bytes = npt.NDArray[np.uint8]
-Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Codes = npt.NDArray[np.uint8 | np.uint16]
 """Classes as small numbers; the largest that the type holds is nodata."""
 Kind = type[np.uint8] | type[np.uint16]
 Rows = tuple[Codes, Bytes]

@@ -14,7 +14,7 @@ from numba import njit
 
 from tiles.legend import NODATA
 
-Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Codes = npt.NDArray[np.uint8 | np.uint16]
 """Classes as small numbers; the largest that the type holds is nodata."""
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]

@@ -21,7 +21,7 @@ from tiles.scene.position import check_georef, find_place
 from tiles.scene.source import GDAL_ERRORS, first_line, gdal_environment, open_dataset
 
 Bytes = npt.NDArray[np.uint8]
-Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Codes = npt.NDArray[np.uint8 | np.uint16]
 Longs = npt.NDArray[np.int64]
 
 _STRIP_PIXELS = 8 << 20
