@@ -23,3 +23,7 @@ class ResourceError(GeounetError):
 
 class TrainingError(GeounetError):
     """A training configuration or its data cannot be used."""
+
+
+class StatisticsError(GeounetError):
+    """Zones, points or maps that no numbers can be given for."""

@@ -19,6 +19,7 @@ from tiles.legend import NODATA, LandClass, Legend
 from tiles.rasters.write import read_legend
 from tiles.scene.position import check_georef, find_place
 from tiles.scene.source import GDAL_ERRORS, first_line, gdal_environment, open_dataset
+from tiles.window import Window
 
 Bytes = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.uint8 | np.uint16]
@@ -52,12 +53,19 @@ class Categorical:
         `values[code]` is the class; codes are uint8, uint16 beyond 255 values, the largest number is nodata.
         Confidence is 0-100, 255 where it is not known. Raises SceneError where a file turns out to be damaged.
         """
-        kind: type[np.uint8] | type[np.uint16] = np.uint8 if len(self.values) <= NODATA else np.uint16
         for window in self._classes.windows():
-            classes, valid = self._classes.read(window)
-            codes = _codes(classes, self.values, kind)
-            codes[~valid] = np.iinfo(kind).max
-            yield codes, self._known(window)
+            yield self._read(window)
+
+    def read(self, window: Window) -> tuple[Codes, Bytes]:
+        """(codes, confidence) of a window of the raster, each (rows, columns), as in `rows`. Raises as that does."""
+        return self._read(RasterioWindow(window.left, window.top, window.width, window.height))
+
+    def _read(self, window: RasterioWindow) -> tuple[Codes, Bytes]:
+        kind: type[np.uint8] | type[np.uint16] = np.uint8 if len(self.values) <= NODATA else np.uint16
+        classes, valid = self._classes.read(window)
+        codes = _codes(classes, self.values, kind)
+        codes[~valid] = np.iinfo(kind).max
+        return codes, self._known(window)
 
     def _known(self, window: RasterioWindow) -> Bytes:
         if self._confidence is None:
