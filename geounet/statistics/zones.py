@@ -16,6 +16,7 @@ from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from geounet.errors import StatisticsError
+from geounet.statistics.vector_files import read_layer
 from tiles.georef import Georef
 from tiles.legend import NODATA, Legend
 from tiles.rasters.coverage import coverage
@@ -80,18 +81,7 @@ def zones_of(path: Path, georef: Georef, attribute: str | None = None) -> tuple[
     `attribute` names the column with the zones' names; without it they are numbered from 1. Raises StatisticsError
     for a file that is none, has no CRS or no polygons, or of which nothing lies on the raster.
     """
-    import pyogrio
-
-    try:
-        frame = pyogrio.read_dataframe(path)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-        raise StatisticsError(
-            f"{path} cannot be read as zones: {error}; give a GeoPackage, GeoJSON or FlatGeobuf"
-        ) from error
-    if not hasattr(frame, "geometry") or frame.empty:
-        raise StatisticsError(f"{path} holds no polygons")
-    if frame.crs is None:
-        raise StatisticsError(f"{path} has no CRS: set it first, for example with `ogr2ogr -a_srs EPSG:25832`")
+    frame = read_layer(path, "zones")
     if attribute is not None and attribute not in frame.columns:
         columns = ", ".join(c for c in frame.columns if c != "geometry") or "none"
         raise StatisticsError(f"{path} has no field '{attribute}': its fields are {columns}")

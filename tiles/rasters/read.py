@@ -47,6 +47,11 @@ class Categorical:
     _classes: "_Band"
     _confidence: "_Band | None" = None
 
+    @property
+    def has_confidence(self) -> bool:
+        """Whether it was opened with a raster of confidence."""
+        return self._confidence is not None
+
     def rows(self) -> Iterator[tuple[Codes, Bytes]]:
         """(codes, confidence) strips from top to bottom, each of shape (rows of the strip, columns).
 
