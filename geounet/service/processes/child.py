@@ -14,11 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import platformdirs
 import psutil
 
 from geounet.engines.machine import cache_folder
-from geounet.service.processes.sandbox.kernel import Fence, runtime_paths
+from geounet.service.processes.sandbox.kernel import Fence, import_folders, runtime_paths
 from geounet.service.processes.sandbox.limits import GDAL_SETTINGS, fenced_environment
 from geounet.service.settings import ServiceSettings
 
@@ -117,7 +116,7 @@ def _mapping_fence(settings: ServiceSettings) -> dict[str, Any]:
     for folder in write:
         folder.mkdir(parents=True, exist_ok=True)
     places = (*(str(folder) for folder in write), "/dev" if gpu else "/dev/null")
-    return Fence(settings.sandbox, tuple(read), places, programs=True).as_record()
+    return Fence(settings.sandbox, tuple(read), places, import_folders(), programs=True).as_record()
 
 
 def _mapping_environment(settings: ServiceSettings) -> dict[str, str]:
@@ -125,9 +124,9 @@ def _mapping_environment(settings: ServiceSettings) -> dict[str, str]:
     kept = ("GDAL_DISABLE_READDIR_ON_OPEN", "GDAL_PAM_ENABLED", "CPL_VSIL_CURL_ALLOWED_FILENAME", "GDAL_HTTP_TIMEOUT")
     cache = str(cache_folder())
     scratch = str(settings.data.resolve() / "scratch")
-    own = {name: cache for name in ("GEOUNET_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
-    own |= {name: scratch for name in ("TMPDIR", "SQLITE_TMPDIR", "HOME")}  # libraries leave things at home
-    own["XDG_CACHE_HOME"] = platformdirs.user_cache_dir()  # where numba looks, whose cache is read
+    own = dict.fromkeys(("GEOUNET_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"), cache)
+    own |= dict.fromkeys(("TMPDIR", "SQLITE_TMPDIR", "HOME"), scratch)  # libraries leave things at home
+    own["XDG_CACHE_HOME"] = cache  # where numba goes when it may not write beside the code
     return own | {name: GDAL_SETTINGS[name] for name in kept}
 
 
