@@ -17,7 +17,7 @@ from typing import IO, Any
 import psutil
 
 from geounet.engines.machine import cache_folder
-from geounet.service.processes.sandbox.kernel import Fence, runtime_paths
+from geounet.service.processes.sandbox.kernel import Fence, import_folders, runtime_paths
 from geounet.service.processes.sandbox.limits import GDAL_SETTINGS, fenced_environment
 from geounet.service.settings import ServiceSettings
 
@@ -109,13 +109,14 @@ def _mapping_fence(settings: ServiceSettings) -> dict[str, Any]:
     """
     data = settings.data.resolve()
     gpu = Path("/dev/nvidiactl").exists() and settings.device != "cpu"
-    read = [*runtime_paths(), sys.prefix, "/usr", "/opt", "/proc", "/sys", str(data / "scenes")]
+    read = [*runtime_paths(), sys.prefix, sys.base_prefix, "/usr", "/opt", "/proc", "/sys", str(data / "scenes")]
     if settings.bundles is not None:
         read.append(str(settings.bundles.resolve()))
-    write = [str(data / "work"), str(data / "scratch"), str(cache_folder()), *(["/dev"] if gpu else [])]
+    write = [data / "work", data / "scratch", cache_folder()]
     for folder in write:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    return Fence(settings.sandbox, tuple(read), tuple(write), programs=True).as_record()
+        folder.mkdir(parents=True, exist_ok=True)
+    places = (*(str(folder) for folder in write), "/dev" if gpu else "/dev/null")
+    return Fence(settings.sandbox, tuple(read), places, import_folders(), programs=True).as_record()
 
 
 def _mapping_environment(settings: ServiceSettings) -> dict[str, str]:
@@ -123,7 +124,9 @@ def _mapping_environment(settings: ServiceSettings) -> dict[str, str]:
     kept = ("GDAL_DISABLE_READDIR_ON_OPEN", "GDAL_PAM_ENABLED", "CPL_VSIL_CURL_ALLOWED_FILENAME", "GDAL_HTTP_TIMEOUT")
     cache = str(cache_folder())
     scratch = str(settings.data.resolve() / "scratch")
-    own = {"TMPDIR": scratch, "SQLITE_TMPDIR": scratch, "TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": cache}
+    own = dict.fromkeys(("GEOUNET_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"), cache)
+    own |= dict.fromkeys(("TMPDIR", "SQLITE_TMPDIR", "HOME"), scratch)  # libraries leave things at home
+    own["XDG_CACHE_HOME"] = cache  # where numba goes when it may not write beside the code
     return own | {name: GDAL_SETTINGS[name] for name in kept}
 
 

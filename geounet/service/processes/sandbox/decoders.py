@@ -4,6 +4,7 @@ import ctypes
 import re
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ def load_decoders(kept: Collection[str] | None = KEPT_DRIVERS) -> None:
     """Import what reads scenes, and take every GDAL driver but `kept` away; None keeps all.
 
     numba looks for a place for its cache when it is imported, which a fence would refuse; behind the fence it reads
-    its cache and adds nothing.
+    its cache, and what may not be added to it is not.
     """
     import pyproj  # noqa: F401
     import rasterio
@@ -23,7 +24,13 @@ def load_decoders(kept: Collection[str] | None = KEPT_DRIVERS) -> None:
 
     import tiles.scene.scene  # noqa: F401
 
-    caching.Cache.save_overload = _save_nothing  # type: ignore[method-assign]
+    save = caching.Cache.save_overload
+
+    def save_if_allowed(cache: caching.Cache, *args: object) -> None:
+        with suppress(OSError):
+            save(cache, *args)  # type: ignore[no-untyped-call]
+
+    caching.Cache.save_overload = save_if_allowed  # type: ignore[method-assign]
     if kept is not None:
         with rasterio.Env():
             keep_drivers(kept)
@@ -44,10 +51,6 @@ def keep_drivers(kept: Collection[str]) -> list[str]:
             else:
                 gdal.GDALDeregisterDriver(driver)
     return sorted(remaining)
-
-
-def _save_nothing(*_: object) -> None:
-    """In place of numba's writing to its cache."""
 
 
 def _loaded_gdal() -> list[Any]:

@@ -20,6 +20,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -71,7 +72,7 @@ class SandboxError(GeounetError):
 
 @dataclass(frozen=True)
 class Fence:
-    """What a process may reach: folders and files to read, and folders to write below. Nothing else of the disk.
+    """What a process may reach: folders and files to read, folders to write below and to list. No more of the disk.
 
     With `programs` it may start programs and signal them; they are behind the same fence.
     """
@@ -79,6 +80,7 @@ class Fence:
     mode: Mode = "auto"
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
     programs: bool = False
 
     def as_record(self) -> dict[str, object]:
@@ -125,19 +127,25 @@ def enter(fence: Fence, layers: Iterable[str] = ("network", "landlock", "seccomp
     return held
 
 
+def import_folders() -> tuple[str, ...]:
+    """Folders that Python lists to find the project's packages, in a checkout that PYTHONPATH names."""
+    return tuple(dict.fromkeys(str(Path(path).parent) for path in _packages()))
+
+
 def runtime_paths() -> tuple[str, ...]:
     """What Python, its packages, GDAL and PROJ read while they run: code and shipped data, no settings, no home."""
-    import importlib.util
-
     schemes = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    own = [importlib.util.find_spec(name) for name in ("tiles", "geounet", "api")]
-    packages = [place for spec in own if spec is not None for place in spec.submodule_search_locations or ()]
     system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/proj", "/usr/share/zoneinfo"]
     files = ["/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"]
     machine = ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm", "/sys/devices/system/cpu"]
     data = [os.environ[name] for name in ("PROJ_DATA", "PROJ_LIB", "GDAL_DATA") if os.environ.get(name)]
-    wanted = [*schemes, *packages, *system, *files, *machine, *data]
+    wanted = [*schemes, *_packages(), *system, *files, *machine, *data]
     return tuple(dict.fromkeys(path for path in wanted if path and Path(path).exists()))
+
+
+def _packages() -> list[str]:
+    found = [find_spec(name) for name in ("tiles", "geounet", "api")]
+    return [place for spec in found if spec is not None for place in spec.submodule_search_locations or ()]
 
 
 def probe(mode: Mode) -> Held:
@@ -185,6 +193,8 @@ def _landlock(libc: ctypes.CDLL, fence: Fence) -> int:
     try:
         for path in fence.read:
             _allow(libc, ruleset, path, _READ_FILE | _READ_DIR | (_EXECUTE if fence.programs else 0))
+        for path in fence.listed:
+            _allow(libc, ruleset, path, _READ_DIR)
         for path in fence.write:
             _allow(libc, ruleset, path, rights & ~_EXECUTE)
         return version if libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0 else 0
