@@ -68,10 +68,11 @@ def predict(
     """Make the land-cover map of one scene: rasters, polygons, areas."""
     options = make_options(locals())
     from geounet.cli.screen import Screen
+    from geounet.mapping.batch import plain_stem
     from geounet.mapping.pipeline import map_scene
     from geounet.model.bundle import ModelBundle
 
-    target = out or Path(f"{Path(scene).stem}-landcover")
+    target = out or Path(f"{plain_stem(scene)}-landcover")
     screen = Screen(quiet=as_json)
     with screen.progress(Path(scene).name) as on_progress:
         found = map_scene(
