@@ -92,6 +92,8 @@ def test_predict_json_is_all_there_is_on_standard_output(
         (["predict", "scene.tif", "-m", "nope"], 3, "no model 'nope'"),
         (["predict", "scene.tif", "-m", "BUNDLE", "-o", "taken"], 3, "taken"),
         (["predict", "scene.tif", "-m", "BUNDLE", "--bands", "red"], 2, "red=5,green=3,blue=2"),
+        (["predict", "scene.tif", "-m", "BUNDLE", "--nodata", "black"], 2, "-9999"),
+        (["predict", "scene.tif", "-m", "BUNDLE", "--nodata", "-9999"], 3, "--nodata -9999 is none of its counts"),
         (["predict", "scene.tif", "-m", "BUNDLE", "--formats", "shp"], 2, "no polygon format 'shp'"),
         (["predict", "scene.tif", "-m", "BUNDLE", "--engine", "magic"], 2, "no engine 'magic'"),
         (["predict", "scene.tif", "-m", "BUNDLE", "--device", "cuda:7"], 2, "cpu"),
