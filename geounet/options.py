@@ -11,7 +11,8 @@ class Options:
     `min_area_m2` and `simplify_px` of None generalise polygons for the map's own scale (docs/polygons.md); 0 and 0
     give polygons that are exactly the class raster. The rasters are never generalised. Beyond `max_polygons` the pass
     over the polygons stops: the caller has to make them again, fewer (`geounet.outputs.polygon_limit`). `trust` opens
-    scenes that make GDAL open other files or addresses.
+    scenes that make GDAL open other files or addresses. `nodata` are the values of empty pixels, in place of the
+    file's own.
     """
 
     bands: Mapping[str, int] | None = None
@@ -31,3 +32,4 @@ class Options:
     tta: str = "none"
     max_polygons: int | None = None
     trust: bool = False
+    nodata: tuple[float, ...] = ()

@@ -1,6 +1,7 @@
 """Rasters for tests: made by code, kind by kind; none is committed."""
 
 import os
+import struct
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -18,6 +19,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 GeoTiff = Callable[..., Path]
+_GDAL_NODATA = 42113
 NORTH_UP = Affine(0.6, 0.0, 300_000.0, 0.0, -0.6, 4_300_000.0)
 """0.6 m pixels, in UTM zone 17 over Ohio where the CRS is EPSG:32617."""
 
@@ -80,6 +82,23 @@ def geotiff(tmp_path_factory: pytest.TempPathFactory) -> GeoTiff:
             return write_geotiff(tmp_path_factory.mktemp(f"raster{next(numbers)}") / name, values, **options)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def declare_nodata() -> Callable[[Path, str], None]:
+    """Give a GeoTIFF that has a nodata value another one, word for word, which rasterio would not write."""
+
+    def declare(path: Path, text: str) -> None:
+        raw = path.read_bytes()
+        (directory,) = struct.unpack_from("<I", raw, 4)
+        (entries,) = struct.unpack_from("<H", raw, directory)
+        out = bytearray(raw + text.encode() + b"\0" * 8)
+        for at in range(directory + 2, directory + 2 + 12 * entries, 12):
+            if struct.unpack_from("<H", raw, at) == (_GDAL_NODATA,):
+                struct.pack_into("<HHII", out, at, _GDAL_NODATA, 2, max(len(text) + 1, 5), len(raw))
+        path.write_bytes(bytes(out))
+
+    return declare
 
 
 @pytest.fixture(scope="session")

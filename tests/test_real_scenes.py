@@ -32,6 +32,7 @@ CARD: dict[str, Any] = {
 class Wishes:
     bands: dict[str, int] | None = None
     assume_crs: str | None = None
+    nodata: tuple[float, ...] = ()
     stretch: str | None = None
     formats: tuple[str, ...] = ("gpkg", "geojson")
     force: bool = False

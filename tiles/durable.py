@@ -6,10 +6,24 @@ folder that names it have been synced. Locks are `flock`: the kernel frees those
 
 import fcntl
 import os
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from tiles.errors import OutputError
+
+
+def refuse_name(path: Path) -> None:
+    """Raise OutputError for a path that GDAL or SQLite would write under another name, or not at all."""
+    text = str(path)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise OutputError(f"{path}: the name is not UTF-8 text, nothing can be written there: choose another") from None
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise OutputError(f"{path}: the name holds a line break or another control character: choose another") from None
 
 
 def sync_file(path: Path) -> None:

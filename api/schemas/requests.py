@@ -108,6 +108,11 @@ class JobOptions(Wire):
     assume_crs: Annotated[str, Field(pattern=r"^(EPSG|ESRI|IAU_2015):[0-9]{1,7}$")] | None = Field(
         default=None, description="CRS of a scene that has none.", examples=["EPSG:32613"]
     )
+    nodata: Annotated[list[float], Field(max_length=64)] = Field(
+        default=[],
+        description="Values of empty pixels, in place of the file's own; a mask in the file still counts.",
+        examples=[[0, 255]],
+    )
     stretch: Annotated[str, Field(pattern=r"^(none|auto|-?[0-9.]{1,20},-?[0-9.]{1,20})$")] | None = Field(
         default=None, description="LO,HI: these counts become dark and bright; none: counts are 0-255 already."
     )

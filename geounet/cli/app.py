@@ -1,5 +1,6 @@
 """The command line: parse arguments, call the rest. Nothing heavy is imported before a command runs."""
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -47,6 +48,8 @@ for commands in (predict, info, polygonise, stats, train, serve):
 
 def main() -> None:
     """Entry point: runs a command and turns its errors into one line and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text; standard error escapes by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(app))
 
 
@@ -83,4 +86,6 @@ def exit_code(error: Exception) -> int:
 
 
 def _say(text: str) -> None:
+    # A file's name may hold anything; what is said stays one line.
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     typer.secho(f"geounet: {text}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)

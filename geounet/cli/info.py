@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from geounet.cli.options import AsJson, AssumeCrs, Bands, Force, Model, Scene, Stretch, Trust, parse_bands
+from geounet.cli.options import (
+    AsJson,
+    AssumeCrs,
+    Bands,
+    Force,
+    Model,
+    Nodata,
+    Scene,
+    Stretch,
+    Trust,
+    parse_bands,
+    parse_nodata,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,6 +36,7 @@ def info(
     model: Model = "overhead-rgb",
     bands: Bands = None,
     assume_crs: AssumeCrs = None,
+    nodata: Nodata = None,
     stretch: Stretch = None,
     force: Force = False,
     trust: Trust = False,
@@ -37,7 +50,14 @@ def info(
     from geounet.model.bundle import ModelBundle
     from geounet.options import Options
 
-    options = Options(bands=parse_bands(bands), assume_crs=assume_crs, stretch=stretch, force=force, trust=trust)
+    options = Options(
+        bands=parse_bands(bands),
+        assume_crs=assume_crs,
+        nodata=parse_nodata(nodata),
+        stretch=stretch,
+        force=force,
+        trust=trust,
+    )
     bundle = ModelBundle.load(model)
 
     def estimate(opened: "OpenScene") -> Estimate | None:

@@ -28,6 +28,14 @@ Stretch = Annotated[
     ),
 ]
 
+Nodata = Annotated[
+    str | None,
+    typer.Option(
+        help="Values of empty pixels, in place of the file's own: 0 or 0,255; a mask in the file still counts.",
+        show_default="the file's",
+    ),
+]
+
 AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a file that has none: EPSG:32613.", show_default=False)]
 Force = Annotated[bool, typer.Option("--force", help="Go on where resolution or values do not fit the model.")]
 
@@ -87,6 +95,7 @@ def make_options(given: dict[str, Any]) -> "Options":
     return Options(
         bands=parse_bands(given["bands"]),
         assume_crs=given["assume_crs"],
+        nodata=parse_nodata(given["nodata"]),
         stretch=given["stretch"],
         force=given["force"],
         trust=given["trust"],
@@ -116,6 +125,14 @@ def parse_bands(text: str | None) -> dict[str, int] | None:
             raise typer.BadParameter(f"'{text}': write name=number pairs, each name once, like red=5,green=3,blue=2")
         bands[name] = int(number)
     return bands
+
+
+def parse_nodata(text: str | None) -> tuple[float, ...]:
+    """`0,255` to numbers; nothing to none."""
+    try:
+        return tuple(dict.fromkeys(float(part) for part in text.split(","))) if text is not None else ()
+    except ValueError:
+        raise typer.BadParameter(f"'{text}': write numbers, like 0 or 0,255 or -9999") from None
 
 
 def parse_bytes(text: str | None) -> int | None:

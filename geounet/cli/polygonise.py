@@ -73,9 +73,11 @@ def polygonise(
 
 
 def _check_targets(out: list[Path], overwrite: bool) -> None:
+    from tiles.durable import refuse_name
     from tiles.errors import OutputError
 
     for path in out:
+        refuse_name(path.absolute())
         if path.suffix.lstrip(".").lower() not in FORMATS:
             raise typer.BadParameter(f"'{path}': a polygon file ends in .{', .'.join(FORMATS)}")
         if path.exists() and not overwrite:

@@ -18,6 +18,7 @@ from geounet.cli.options import (
     MaxMemory,
     MinArea,
     Model,
+    Nodata,
     Overlap,
     Overwrite,
     Precision,
@@ -48,6 +49,7 @@ def predict(
     bands: Bands = None,
     stretch: Stretch = None,
     assume_crs: AssumeCrs = None,
+    nodata: Nodata = None,
     force: Force = False,
     trust: Trust = False,
     min_area: MinArea = None,
@@ -68,10 +70,11 @@ def predict(
     """Make the land-cover map of one scene: rasters, polygons, areas."""
     options = make_options(locals())
     from geounet.cli.screen import Screen
+    from geounet.mapping.batch import plain_stem
     from geounet.mapping.pipeline import map_scene
     from geounet.model.bundle import ModelBundle
 
-    target = out or Path(f"{Path(scene).stem}-landcover")
+    target = out or Path(f"{plain_stem(scene)}-landcover")
     screen = Screen(quiet=as_json)
     with screen.progress(Path(scene).name) as on_progress:
         found = map_scene(
@@ -97,6 +100,7 @@ def batch(
     bands: Bands = None,
     stretch: Stretch = None,
     assume_crs: AssumeCrs = None,
+    nodata: Nodata = None,
     force: Force = False,
     trust: Trust = False,
     min_area: MinArea = None,

@@ -4,9 +4,9 @@ It is an engine around engines, so it works with any of them, and what a user ma
 of the probabilities after the calibration temperature.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import tee
 from typing import Any
 
 from geounet.engines.engine import Engine, EngineSpec
@@ -33,7 +33,7 @@ class AugmentedEngine:
         """See `Engine.predict`."""
         found = [
             iter(engine.predict(self._views_of(mine), stretch))
-            for engine, mine in zip(self.engines, tee(chips, len(self.engines)), strict=True)
+            for engine, mine in zip(self.engines, _handed_out(chips, len(self.engines)), strict=True)
         ]
         mean = None
         for first in found[0]:
@@ -68,3 +68,22 @@ class AugmentedEngine:
                 score = next(scores)
                 total += turned_back(score.probabilities, turn)
         return score
+
+
+def _handed_out(chips: Iterable[Chip], takers: int) -> list[Iterator[Chip]]:
+    """All chips for each of the takers; kept only until the last has taken them (`itertools.tee` keeps 57 and more)."""
+    source, waiting = iter(chips), [deque[Chip]() for _ in range(takers)]
+
+    def taken(mine: "deque[Chip]") -> Iterator[Chip]:
+        while True:
+            if not mine:
+                try:
+                    chip = next(source)
+                except StopIteration:
+                    return
+                for queue in waiting:
+                    queue.append(chip)
+                del chip
+            yield mine.popleft()
+
+    return [taken(mine) for mine in waiting]

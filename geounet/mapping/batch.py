@@ -3,6 +3,7 @@
 import csv
 import glob
 import signal
+import unicodedata
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
 _SUFFIXES = (".tif", ".tiff", ".gtiff")
+_TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}
+"""Names of files pass through as they are, whether they are UTF-8 or not."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +199,8 @@ def find_scenes(arguments: Sequence[str]) -> list[str]:
 def _expand(argument: str) -> list[str]:
     if argument.startswith("@"):
         try:
-            lines = Path(argument[1:]).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines = Path(argument[1:]).read_text(**_TEXT).splitlines()
+        except OSError as error:
             raise SceneError(f"{argument[1:]}: the list of scenes cannot be read: {error}") from error
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     path = Path(argument)
@@ -208,11 +211,16 @@ def _expand(argument: str) -> list[str]:
     return [argument]
 
 
+def plain_stem(scene: str) -> str:
+    """A scene's name without its ending, fit to name a folder: control characters become `_`."""
+    return "".join("_" if unicodedata.category(c) == "Cc" else c for c in Path(scene).stem)
+
+
 def _folders(scenes: Sequence[str], out: Path) -> list[Path]:
     """One folder a scene, named like the scene. Raises SceneError where two scenes share a name."""
     seen: dict[str, str] = {}
     for scene in scenes:
-        stem = Path(scene).stem
+        stem = plain_stem(scene)
         if stem in seen:
             raise SceneError(f"{scene} and {seen[stem]} would share the folder {out / stem}: map them into two batches")
         seen[stem] = scene
@@ -222,7 +230,7 @@ def _folders(scenes: Sequence[str], out: Path) -> list[Path]:
 def _write_csv(path: Path, results: Sequence[SceneResult], bundle: ModelBundle) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        with replacing(path) as part, part.open("w", newline="", **_TEXT) as file:
             writer = csv.writer(file)
             writer.writerow(["scene", "status", "seconds", "map", "error", *(f"{n}_m2" for n in bundle.legend.names)])
             for r in results:

@@ -69,6 +69,7 @@ def map_scene(
         bundle.bands,
         bands=options.bands,
         assume_crs=options.assume_crs,
+        nodata=options.nodata,
         gsd_range=bundle.card.gsd_m,
         force=options.force,
         decoders=_decoders(options),

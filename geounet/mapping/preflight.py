@@ -17,6 +17,7 @@ from geounet.model.reflectance import find_reflectance, reflectance_stretch
 from geounet.model.stretch import Stretch, fill_value, fit_stretch
 from tiles.errors import BandError, VectorError
 from tiles.scene.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene, Source, open_scene
+from tiles.scene.validity import shown_values
 from tiles.vectors.wgs84 import ToWgs84
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "adjusted", "warning", "refused"]
 _SQUARENESS = 1.5
+_SMEAR, _LEAST_SMEARED, _LEAST_EMPTY = 16, 1e-3, 1e-3
 _FORCEABLE = ("resolution",)
 
 
@@ -34,6 +36,8 @@ class Choices(Protocol):
     def bands(self) -> Mapping[str, int] | None: ...
     @property
     def assume_crs(self) -> str | None: ...
+    @property
+    def nodata(self) -> Sequence[float]: ...
     @property
     def stretch(self) -> str | None: ...
     @property
@@ -121,6 +125,8 @@ def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estim
         *_told(scene.notices, "bands", "no band was asked for"),
         *_about_place(scene, bundle),
         *_told(scene.notices, "validity", ""),
+        *_unusable_nodata(scene),
+        *_smeared(scene),
         *_told(scene.notices, "values", ""),
         *(_from_finding(f) for f in found),
         *_formats(scene, options.formats),
@@ -186,7 +192,7 @@ def inspect_scene(
     SceneError where the file cannot be used at all.
     """
     chosen: dict[str, Any] = {"assume_crs": options.assume_crs, "gsd_range": bundle.card.gsd_m, "force": options.force}
-    chosen["trust"] = trust
+    chosen["trust"], chosen["nodata"] = trust, options.nodata
     try:
         with open_scene(path, bundle.bands, bands=options.bands, **chosen) as scene:
             checked = examine(scene, bundle, options, estimate(scene))
@@ -255,6 +261,40 @@ def _valid(scene: Scene) -> Check:
         return Check("valid pixels", "warning", f"none was found ({told}): the map will be empty", "check the file")
     whole = "all" if share == 1.0 else f"about {min(share, 0.999):.1%}"
     return Check("valid pixels", "ok", f"{whole} of those sampled ({told})")
+
+
+def _unusable_nodata(scene: Scene) -> list[Check]:
+    """A nodata value that marks nothing, and the value that it was perhaps meant to be."""
+    told, values = _told(scene.notices, "nodata", ""), scene.survey.values
+    if not told or not values.size or fill_value(values) is not None:  # that is told among the values
+        return told
+    for value in (values.min(), values.max()):
+        share = float(np.mean((values == value).all(axis=0)))
+        if share >= _LEAST_EMPTY:
+            text = f"{share:.1%} of the pixels are {value:g} in every band"
+            told.append(Check("nodata", "warning", text, f"if they are empty: --nodata {shown_values([float(value)])}"))
+    return told
+
+
+def _smeared(scene: Scene) -> list[Check]:
+    """Nodata that JPEG compression has turned into something beside it, which counts as data."""
+    source, values = scene.source, scene.survey.values.astype(np.int32)
+    nodata = next((v for v in source.nodata if v is not None), None)
+    if source.compression != "jpeg" or nodata is None or not source.validity.startswith("nodata value"):
+        return []
+    if source.validity.endswith("as asked") or scene.survey.valid_share == 1.0:
+        return []
+    away = np.abs(values - int(nodata)).max(axis=0)
+    near = away[away <= _SMEAR]
+    if near.size < _LEAST_SMEARED * away.size:
+        return []
+    first, last = sorted((int(nodata), int(nodata) + (1 if nodata < 128 else -1) * int(near.max())))
+    text = (
+        f"JPEG compression has smeared the nodata value {nodata:g}: {near.size / away.size:.1%} of the pixels that "
+        f"count as data lie within {near.max()} of it in every band"
+    )
+    remedy = f"leave them out with --nodata {','.join(map(str, range(first, last + 1)))}, and what else is so dark"
+    return [Check("validity", "warning", text, remedy if nodata < 128 else remedy.replace("dark", "bright"))]
 
 
 def _formats(scene: Scene, formats: Sequence[str]) -> list[Check]:

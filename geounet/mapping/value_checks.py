@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from geounet.model.bundle import Quantiles
 from geounet.model.stretch import GAMMA_LIMITS, Stretch, fill_value, quantiles_at
+from tiles.scene.validity import shown_values
 
 Array = npt.NDArray[Any]
 Table = npt.NDArray[np.float64]
@@ -77,7 +78,7 @@ def undeclared_fill(sample: Array, fill: float) -> Finding:
     """A warning of pixels that hold one number in every band; see `geounet.model.stretch.fill_value`."""
     share = float(np.mean((sample == fill).all(axis=0)))
     text = f"{share:.0%} of the pixels are {fill:g} in every band, yet the file does not call them nodata"
-    return Finding("values", "warning", text, f"if they are empty: `gdal_edit -a_nodata {fill:g} FILE`")
+    return Finding("values", "warning", text, f"if they are empty: --nodata {shown_values([fill])}")
 
 
 def _offset(sample: Array, raw: Table, stretch: Stretch) -> list[Finding]:

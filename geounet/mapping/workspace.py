@@ -12,10 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from geounet.outputs.files import SUMMARY
+from geounet.outputs.files import SUMMARY, not_ours
 from tiles.chips.spool import JOURNAL, Spool
-from tiles.durable import lock_now, sync_folder, sync_tree
+from tiles.durable import lock_now, refuse_name, sync_folder, sync_tree
 from tiles.errors import OutputError, SpoolError
+
+THUMBNAIL = "thumbnail.npz"
 
 
 class Workplace:
@@ -33,6 +35,9 @@ class Workplace:
         out = Path.cwd() / out
         partial = partial_of(out)
         lock_path = partial.with_name(partial.name + ".lock")
+        refuse_name(out)
+        if out.is_mount():
+            raise OutputError(f"{out} is a mount point and cannot be renamed: choose a folder in it, -o {out / 'map'}")
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             lock = lock_now(lock_path)
@@ -42,8 +47,13 @@ class Workplace:
             raise OutputError(f"{out}: cannot be written: {error.strerror or error}; choose another -o") from error
         place = cls(out, overwrite, lock)
         place._put_back()
-        if restart:
-            place.discard()
+        try:
+            place._refuse_foreign(partial)
+            if restart:
+                place.discard()
+        except BaseException:
+            place.__exit__(None, None, None)
+            raise
         return place
 
     def finished(self, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -51,7 +61,7 @@ class Workplace:
 
         Raises OutputError where `out` holds anything else and may not be replaced.
         """
-        if not self.out.exists() and not self.out.is_symlink():
+        if _is_free(self.out):
             return None
         summary = _summary_in(self.out)
         if summary is not None and summary.get("request", {}).get("digest") == request["digest"]:
@@ -60,9 +70,31 @@ class Workplace:
         elif not self.overwrite:
             what = "another map" if summary is not None else "something else"
             raise OutputError(f"{self.out} exists and holds {what}: choose another -o, or --overwrite to replace it")
-        if summary is None and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise OutputError(f"{self.out} holds no map of ours and is not replaced: choose another -o or remove it")
+        self._refuse_to_delete()
         return None
+
+    def _refuse_to_delete(self) -> None:
+        """A map that is replaced takes its whole folder along: nothing of anybody else's may lie in it."""
+        if _is_free(self.out):
+            return
+        summary = _summary_in(self.out)
+        if summary is None:
+            raise OutputError(f"{self.out} holds no map of ours and is not replaced: choose another -o or remove it")
+        if foreign := not_ours(self.out, summary):
+            raise OutputError(
+                f"{self.out} holds {_listed(foreign)} beside the map, which --overwrite would delete: "
+                "move that away, or choose another -o"
+            )
+
+    def _refuse_foreign(self, partial: Path) -> None:
+        """A folder that only happens to have the name of unfinished work is not touched."""
+        if partial.is_dir():
+            foreign = sorted(p.name for p in partial.iterdir() if not _is_work(p))
+            if foreign:
+                raise OutputError(
+                    f"{partial} holds {_listed(foreign)}, which no run of ours left there: "
+                    "move it away, or choose another -o"
+                )
 
     def resume(self, request: dict[str, Any]) -> Spool | None:
         """The spool of an interrupted run of the same request, None where there is none.
@@ -94,7 +126,7 @@ class Workplace:
     @property
     def thumbnail(self) -> Path:
         """Where the scene's small picture is kept until the preview is drawn."""
-        return self.partial / "thumbnail.npz"
+        return self.partial / THUMBNAIL
 
     def fresh_map_folder(self) -> Path:
         """An empty folder for the finish pass to write into."""
@@ -105,6 +137,7 @@ class Workplace:
 
     def publish(self) -> None:
         """Move the finished map into place and clean up."""
+        self._refuse_to_delete()  # hours may have passed since it was looked at
         try:
             sync_tree(self.partial / "map")
             if self.out.exists():
@@ -134,14 +167,31 @@ class Workplace:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if not self.partial.exists():
-            self.partial.with_name(self.partial.name + ".lock").unlink(missing_ok=True)
+        self.partial.with_name(self.partial.name + ".lock").unlink(missing_ok=True)
         self._lock.close()
 
 
 def partial_of(out: Path) -> Path:
     """The folder that an unfinished map is kept in."""
     return out.with_name(out.name + ".partial")
+
+
+def _is_free(out: Path) -> bool:
+    """Nothing is there, or a folder with nothing in it."""
+    if out.is_symlink():
+        return False
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
+def _is_work(path: Path) -> bool:
+    """Whether a file or folder in `OUT.partial` is one that a run keeps there."""
+    if path.name in ("map", "old"):
+        return path.is_dir()
+    return path.name.removesuffix(".part") in (JOURNAL, THUMBNAIL) or path.suffix in (".u8", ".vrt")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _summary_in(folder: Path) -> dict[str, Any] | None:

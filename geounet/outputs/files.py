@@ -1,6 +1,9 @@
 """What a map folder holds: every file's name, what it is, its media type. The one list of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 CLASSES = "classes.tif"
 CONFIDENCE = "confidence.tif"
@@ -41,5 +44,19 @@ MAP_FILES = (
     MapFile(ITEM, "The map as a STAC Item", GEOJSON),
 )
 """In the order in which they are told of."""
+
+_COMPANIONS = (".aux.xml", "-wal", "-shm", "-journal")
+"""What GDAL and SQLite leave beside a file that was only looked at: statistics and journals."""
+
+
+def not_ours(folder: Path, summary: Mapping[str, Any]) -> list[str]:
+    """Names in a map's folder that the run of its `summary` did not write, sorted; folders among them."""
+    asked = summary["request"].get("options", {})
+    written = {file.name for file in MAP_FILES if not file.name.startswith("polygons.")} - {PROBABILITIES}
+    written |= {f"polygons.{name}" for name in asked.get("formats", ())}
+    written |= {PROBABILITIES} if asked.get("probabilities") else set()
+    beside = {name + ending for name in written for ending in _COMPANIONS}
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() or p.name not in written | beside)
+
 
 BY_NAME = {file.name: file for file in MAP_FILES}

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +35,42 @@ def test_predict_prints_areas_and_files(bundle: ModelBundle, scene: Path, capsys
     assert Path("scene-landcover/polygons.gpkg").exists()
 
 
+@pytest.mark.parametrize(
+    "name", [b"a\nb", b"tab\t", b"two  words & <more>", "Grün 湿地".encode(), b"what?#x=1", b"100%25"]
+)
+def test_a_scene_of_any_name_is_mapped(bundle: ModelBundle, scene: Path, name: bytes) -> None:
+    named = scene.rename(os.fsdecode(os.fsencode(scene.parent) + b"/" + name + b".tif"))
+    assert geounet("predict", named, "-m", bundle.folder, *SMALL) == 0
+    (folder,) = (p for p in Path().iterdir() if p.is_dir())
+    assert {p.name for p in Path().iterdir()} == {named.name, folder.name}
+    assert folder.name == named.stem.replace("\n", "_").replace("\t", "_") + "-landcover"
+
+
+def test_a_name_that_gdal_cannot_open_is_said_in_one_line(
+    bundle: ModelBundle, scene: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = os.fsdecode(b"latin\xe9.tif")
+    shutil.copy(scene, strange)
+    for arguments in (["predict", strange], ["info", strange], ["batch", strange, "-o", "maps"]):
+        assert geounet(*arguments, "-m", bundle.folder) == 3
+        told = " ".join("".join(capsys.readouterr()).split())
+        assert "not UTF-8 text: rename it" in told
+        assert "damaged" not in told
+    assert sorted(p.name for p in Path().iterdir()) == [strange, "maps", "scene.tif"]
+    assert os.fsencode(strange) in Path("maps/batch.csv").read_bytes()
+
+
+@pytest.mark.parametrize("out", ["new\nline", os.fsdecode(b"latin\xe9"), "a\nb/map"])
+def test_an_output_that_cannot_be_named_so_is_refused_and_leaves_nothing(
+    bundle: ModelBundle, scene: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    assert geounet("predict", scene, "-m", bundle.folder, "-o", out, *SMALL) == 3
+    told = capsys.readouterr().err
+    assert len(told.strip().splitlines()) == 1
+    assert "choose another" in told
+    assert [p.name for p in Path().iterdir()] == ["scene.tif"]
+
+
 def test_predict_json_is_all_there_is_on_standard_output(
     bundle: ModelBundle, scene: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +92,8 @@ def test_predict_json_is_all_there_is_on_standard_output(
         (["predict", "scene.tif", "-m", "nope"], 3, "no model 'nope'"),
         (["predict", "scene.tif", "-m", "BUNDLE", "-o", "taken"], 3, "taken"),
         (["predict", "scene.tif", "-m", "BUNDLE", "--bands", "red"], 2, "red=5,green=3,blue=2"),
+        (["predict", "scene.tif", "-m", "BUNDLE", "--nodata", "black"], 2, "-9999"),
+        (["predict", "scene.tif", "-m", "BUNDLE", "--nodata", "-9999"], 3, "--nodata -9999 is none of its counts"),
         (["predict", "scene.tif", "-m", "BUNDLE", "--formats", "shp"], 2, "no polygon format 'shp'"),
         (["predict", "scene.tif", "-m", "BUNDLE", "--engine", "magic"], 2, "no engine 'magic'"),
         (["predict", "scene.tif", "-m", "BUNDLE", "--device", "cuda:7"], 2, "cpu"),

@@ -27,16 +27,15 @@ def opened(engine: str, tta: str) -> Callable[[ModelBundle], Engine]:
 
 ENGINES: dict[str, Callable[[ModelBundle], Engine]] = {
     "openvino": opened("openvino", "none"),
-    "openvino, views": opened("openvino", "scales"),
     "torch": opened("torch", "none"),
-    "torch, views": opened("torch", "flips"),
+    "torch, views": opened("torch", "scales"),
     "a device": lambda bundle: DeviceEngine(bundle, EngineSpec("torch", "cpu", "f32"), SIDE),
 }
 MIXTURES: dict[str, Sequence[bool]] = {
-    "one full chip, then none": [True] + [False] * 300,
-    "a full one now and then": [i % 40 == 7 for i in range(300)],
-    "nothing at all": [False] * 300,
-    "all full": [True] * 30,
+    "one full chip, then none": [True] + [False] * 200,
+    "a full one now and then": [i % 40 == 7 for i in range(120)],
+    "nothing at all": [False] * 100,
+    "all full": [True] * 25,
 }
 
 
@@ -70,4 +69,4 @@ def test_chips_do_not_pile_up(bundle: ModelBundle, one_thread: None, engine: str
     scored = ENGINES[engine](bundle).predict(chips(MIXTURES[mixture], alive), Stretch("none"))
     found = [score.probabilities is not None for score in scored]
     assert found == list(MIXTURES[mixture])
-    assert alive.most <= cores() + 4 + (MOST if engine == "a device" else 0)
+    assert alive.most <= cores() + 6 + (MOST if engine == "a device" else 0)

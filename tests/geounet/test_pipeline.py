@@ -143,6 +143,66 @@ def test_another_map_is_replaced_only_on_request_and_stays_until_then(
     assert not partial_of(out).exists()
 
 
+@pytest.mark.parametrize("mine", ["my_edits.qgz", "polygons.fgb", "probabilities.tif", "notes/today.txt", ".hidden"])
+def test_a_persons_file_beside_a_map_is_not_deleted_with_it(
+    bundle: ModelBundle, make_scene: MakeScene, scene: Path, tmp_path: Path, mine: str
+) -> None:
+    out = tmp_path / "map"
+    map_scene(scene, bundle, out, OPTIONS)
+    (out / mine).parent.mkdir(exist_ok=True)
+    (out / mine).write_text("mine")
+    other = make_scene(tmp_path / "other.tif", rows=100)
+    for again in (scene, other):
+        with pytest.raises(OutputError, match=rf"holds {mine.split('/')[0]} beside the map.* move that away"):
+            map_scene(again, bundle, out, OPTIONS, overwrite=True)
+    assert (out / mine).read_text() == "mine"
+    assert not partial_of(out).exists()
+
+
+def test_a_file_that_appears_while_the_new_map_is_made_stops_the_exchange(
+    bundle: ModelBundle, make_scene: MakeScene, scene: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "map"
+    map_scene(scene, bundle, out, OPTIONS)
+    other = make_scene(tmp_path / "other.tif", rows=100)
+
+    def edit(progress: Progress) -> None:
+        (out / "my_edits.qgz").write_text("mine")
+
+    with pytest.raises(OutputError, match=r"my_edits\.qgz"):
+        map_scene(other, bundle, out, OPTIONS, overwrite=True, on_progress=edit)
+    (out / "my_edits.qgz").rename(tmp_path / "my_edits.qgz")
+    assert map_scene(other, bundle, out, OPTIONS, overwrite=True).summary["scene"] == "other.tif"
+
+
+def test_what_a_viewer_leaves_beside_a_map_goes_with_it(bundle: ModelBundle, scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "map"
+    map_scene(scene, bundle, out, OPTIONS)
+    for name in ("confidence.tif.aux.xml", "polygons.gpkg-wal", "polygons.gpkg-shm"):
+        (out / name).touch()
+    map_scene(scene, bundle, out, OPTIONS, overwrite=True)
+    assert {p.name for p in out.iterdir()} == FILES
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_folder_that_only_has_the_name_of_unfinished_work_is_not_touched(
+    bundle: ModelBundle, scene: Path, tmp_path: Path, restart: bool
+) -> None:
+    thesis = partial_of(tmp_path / "map") / "thesis.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    with pytest.raises(OutputError, match=r"map\.partial holds thesis\.tex"):
+        map_scene(scene, bundle, tmp_path / "map", OPTIONS, restart=restart)
+    assert thesis.read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.partial", "scene.tif"]
+
+
+def test_a_map_goes_into_an_empty_folder(bundle: ModelBundle, scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "map").mkdir()
+    assert map_scene(scene, bundle, tmp_path / "map", OPTIONS).fresh
+    assert {p.name for p in (tmp_path / "map").iterdir()} == FILES
+
+
 def test_a_folder_with_something_else_in_it_is_never_touched(bundle: ModelBundle, scene: Path, tmp_path: Path) -> None:
     precious = tmp_path / "photos" / "holiday.txt"
     precious.parent.mkdir()

@@ -115,6 +115,7 @@ def test_confidence_of_a_second_raster(command: Callable[..., int], tmp_path: Pa
         ({}, ["-o", "out.gpkg", "--min-area", "-1"], 2, "--min-area"),
         ({}, ["-o", "out.gpkg", "--simplify", "nan"], 2, "--simplify"),
         ({}, ["-o", "out.gpkg", "--band", "3"], 3, "no band 3"),
+        ({}, ["-o", "out.gpkg", "--band", "0"], 3, "no band 0"),
         ({"values": np.stack([CLASSES, CLASSES])}, ["-o", "out.gpkg"], 3, "--band 1"),
         ({"values": CLASSES.astype(np.float32)}, ["-o", "out.gpkg"], 3, "-ot Int32"),
         ({"values": np.arange(70_000, dtype=np.int32).reshape(100, -1)}, ["-o", "out.gpkg"], 3, "65,535 different"),

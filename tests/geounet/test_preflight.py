@@ -1,5 +1,6 @@
 """A pre-flight passes clean scenes without a warning and catches what would spoil a map."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from geounet.model.bundle import ModelBundle, ModelCard
 from geounet.model.stretch import LEVELS
 from tiles.errors import SceneError
 from tiles.scene.scene import open_scene
+from tiles.window import Window
 
 GeoTiff = Callable[..., Path]
 
@@ -29,6 +31,7 @@ LOW, SPREAD = np.array([30, 45, 55]), np.array([180, 165, 140])
 class Wishes:
     bands: dict[str, int] | None = None
     assume_crs: str | None = None
+    nodata: tuple[float, ...] = ()
     stretch: str | None = None
     formats: tuple[str, ...] = ("gpkg", "geojson")
     force: bool = False
@@ -71,7 +74,8 @@ def model(**changes: Any) -> ModelBundle:
 
 def checks(path: Path, bundle: ModelBundle | None = None, **wishes: Any) -> list[Check]:
     chosen, bundle = Wishes(**wishes), bundle or model()
-    with open_scene(path, bundle.bands, bands=chosen.bands, gsd_range=bundle.card.gsd_m, force=chosen.force) as scene:
+    given: dict[str, Any] = {"bands": chosen.bands, "force": chosen.force, "nodata": chosen.nodata}
+    with open_scene(path, bundle.bands, gsd_range=bundle.card.gsd_m, **given) as scene:
         return list(examine(scene, bundle, chosen).rows)
 
 
@@ -115,6 +119,52 @@ def test_what_would_spoil_a_map_is_caught_with_a_remedy(geotiff: GeoTiff, kind: 
     found = [row for row in rows if row.status == "warning" and words in row.text]
     assert found, troubles(rows)
     assert all(row.remedy for row in found)
+
+
+def _black_corner(dtype: str, share: float) -> npt.NDArray[Any]:
+    """A landscape with a ragged black corner, in 8 bits; about `share` of it."""
+    image = Land(rows=320, cols=320).image
+    rows, cols = np.mgrid[:320, :320]
+    ragged = rows + cols + np.random.default_rng(3).integers(0, 9, (320, 320)) < 320 * (2 * share) ** 0.5
+    return np.where(ragged, 0, np.maximum(image, 25)).astype(dtype)
+
+
+EMPTY: dict[str, tuple[npt.NDArray[Any], dict[str, Any]]] = {
+    "smeared by JPEG": (_black_corner("uint8", 0.08), {"nodata": 0, "compress": "jpeg", "photometric": "ycbcr"}),
+    "not declared": (_black_corner("uint8", 0.2), {"photometric": "RGB"}),
+    "not declared, a fraction": (
+        np.where(_black_corner("float32", 0.08) == 0, np.float32(-12345.678), _black_corner("float32", 0.08) / 255),
+        {"photometric": "RGB"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_the_remedy_for_nodata_that_marks_nothing_works(geotiff: GeoTiff, kind: str) -> None:
+    values, written = EMPTY[kind]
+    path = geotiff(values, **written)
+    told = [row for row in checks(path) if row.status == "warning"]
+    (remedy,) = (row.remedy for row in told if "--nodata" in row.remedy)
+    given = re.search(r"--nodata (\S+?),?(?:$|\s)", remedy)
+    assert given is not None
+    nodata = tuple(float(part) for part in given[1].split(","))
+    assert troubles(checks(path, nodata=nodata)) == []
+    with open_scene(path, ("red", "green", "blue"), nodata=nodata) as scene:
+        valid = scene.read(Window(0, 0, 320, 320)).valid
+    np.testing.assert_array_equal(valid[:20, :20], np.zeros((20, 20), np.bool_))
+    assert valid[200:, 200:].all()
+
+
+def test_a_nodata_value_beyond_the_counts_is_told_with_the_value_it_should_be(
+    geotiff: GeoTiff, declare_nodata: Callable[[Path, str], None]
+) -> None:
+    path = geotiff(_black_corner("uint8", 0.05), nodata=77, photometric="RGB")
+    declare_nodata(path, "-9999")
+    told = [row for row in checks(path) if row.topic == "nodata"]
+    assert [row.status for row in told] == ["warning", "warning"]
+    assert "nodata value -9999" in told[0].text
+    assert told[1].remedy == "if they are empty: --nodata 0"
+    assert not [row for row in checks(path, nodata=(0.0,)) if row.topic == "nodata"]
 
 
 def test_an_added_thousand_is_told(geotiff: GeoTiff) -> None:

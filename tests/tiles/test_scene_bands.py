@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tiles.errors import BandError
-from tiles.scene.bands import canonical
+from tiles.scene.band_names import canonical
 from tiles.scene.scene import Scene, open_scene
 from tiles.window import Window
 
@@ -57,6 +57,37 @@ NAMED: list[tuple[str, Sequence[str], Sequence[str], Sequence[str], list[int] | 
     ("numbers as names", ("gray",) + ("undefined",) * 3, ("B04", "B03", "B02", "B08"), RGB, None),
     ("grey", ("gray",), (), RGB, None),
     ("grey for a grey model", ("gray",), (), ("gray",), [1]),
+    ("German, tagged by TIFF's default", COLOURS_RGB, ("Blau", "Grün", "Rot"), RGB, [3, 2, 1]),
+    ("German, decomposed and shouted", COLOURS_RGB, ("BLAU", "GRU\u0308N", "ROT"), RGB, [3, 2, 1]),
+    ("German, spelt out", COLOURS_RGB, ("Kanal 3 (blau)", "Kanal 2 (gruen)", "Kanal 1 (rot)"), RGB, [3, 2, 1]),
+    ("French", COLOURS_RGB, ("Proche infrarouge", "Rouge", "Vert"), ("nir", "red", "green"), [1, 2, 3]),
+    ("Spanish", COLOURS_RGB, ("azul", "verde", "rojo"), RGB, [3, 2, 1]),
+    ("Polish", COLOURS_RGB, ("niebieski", "zielony", "czerwony"), RGB, [3, 2, 1]),
+    ("Finnish", COLOURS_RGB, ("sininen", "vihreä", "punainen"), RGB, [3, 2, 1]),
+    ("Norwegian", COLOURS_RGB, ("blå", "grønn", "rød"), RGB, [3, 2, 1]),
+    ("Turkish", COLOURS_RGB, ("MAVİ", "YEŞİL", "KIRMIZI"), RGB, [3, 2, 1]),
+    ("Russian", COLOURS_RGB, ("Синий канал", "Зелёный канал", "Красный канал"), RGB, [3, 2, 1]),
+    ("Japanese", (*COLOURS_RGB, "undefined"), ("青", "緑", "赤", "近赤外"), (*RGB, "nir"), [3, 2, 1, 4]),
+    ("Chinese", (*COLOURS_RGB, "undefined"), ("蓝波段", "绿波段", "红波段", "近红外波段"), (*RGB, "nir"), [3, 2, 1, 4]),
+    ("Korean", COLOURS_RGB, ("청색", "녹색", "적색"), RGB, [3, 2, 1]),
+    ("words nobody here knows", COLOURS_RGB, ("glas", "gwyrdd", "coch"), RGB, None),
+    (
+        "words nobody here knows, without colours",
+        ("gray", "undefined", "undefined"),
+        ("a1 glas", "gwy", "coch"),
+        RGB,
+        None,
+    ),
+    ("one word known, against the tags", COLOURS_RGB, ("Blau", "gwyrdd", "coch"), RGB, None),
+    ("codes and colours", COLOURS_RGB, ("B04", "B03", "B02"), RGB, [1, 2, 3]),
+    ("one title for all bands", COLOURS_RGB, ("ortho_2020_1", "ortho_2020_2", "ortho_2020_3"), RGB, [1, 2, 3]),
+    (
+        "PlanetScope's eight bands",
+        COLOURS_RGB + ("undefined",) * 5,
+        ("coastal_blue", "blue", "green_i", "green", "yellow", "red", "rededge", "nir"),
+        (*RGB, "nir"),
+        [6, 4, 2, 8],
+    ),
     ("two bands called red", ("gray",) + ("undefined",) * 3, ("red", "red", "green", "blue"), RGB, None),
     ("NIR is missing", COLOURS_RGB, (), (*RGB, "nir"), None),
     ("sensor colours of GDAL 3.10", ("coastal", "blue", "green", "red", "nir"), (), (*RGB, "nir"), [4, 3, 2, 5]),
@@ -76,7 +107,7 @@ def test_bands_by_name(
     with pytest.raises(BandError) as caught:
         open_scene(path, wanted)
     text = str(caught.value)
-    assert "--bands" in text
+    assert "--bands" in text or "take a scene that has them" in text
     assert str(path) in text
     assert "\n" not in text
 
@@ -89,7 +120,39 @@ def test_the_refusal_names_both_lists_and_an_option_that_works(geotiff: GeoTiff)
     assert '1 "a"' in text
     assert "8 (undefined)" in text
     assert "The model wants: red, green, blue" in text
-    assert "--bands red=5,green=3,blue=2" in text
+    assert "--bands red=5,green=3,blue=2 on WorldView, red=6,green=4,blue=2 on PlanetScope" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "colour", "wanted", "says", "not_said"),
+    [
+        (
+            1,
+            "uint8",
+            "gray",
+            RGB,
+            "needs 3 bands and this file has 1: .* repeated with --bands red=1,green=1,blue=1",
+            "",
+        ),
+        (1, "float32", "undefined", RGB, "needs 3 bands and this file has 1: take a scene that has them", "--bands"),
+        (2, "uint16", "undefined", RGB, "needs 3 bands and this file has 2", "--bands"),
+        (3, "uint8", "undefined", (*RGB, "nir"), "needs 4 bands and this file has 3", "nir=3"),
+    ],
+)
+def test_a_file_with_too_few_bands_is_told_so(
+    geotiff: GeoTiff, count: int, dtype: str, colour: str, wanted: Sequence[str], says: str, not_said: str
+) -> None:
+    with pytest.raises(BandError, match=says) as caught:
+        open_scene(geotiff(stack(count, dtype), colours=(colour,) * count), wanted)
+    assert not not_said or not_said not in str(caught.value)
+
+
+def test_words_that_are_not_understood_go_with_the_option_that_is_shown(geotiff: GeoTiff) -> None:
+    path = geotiff(stack(3), colours=COLOURS_RGB, names=("glas", "gwyrdd", "coch"))
+    with pytest.raises(BandError, match=r'1 "glas".*if the tags are right, --bands red=1,green=2,blue=3'):
+        open_scene(path, RGB)
+    with open_scene(path, RGB, bands={"red": 3, "green": 2, "blue": 1}) as scene:
+        assert served(scene) == [3, 2, 1]
 
 
 def test_three_unnamed_8_bit_bands_are_taken_as_rgb_and_that_is_said(geotiff: GeoTiff) -> None:
@@ -124,6 +187,7 @@ def test_one_band_for_all_is_possible_and_warned_of(geotiff: GeoTiff) -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [("NIR", "nir"), ("near-infrared", "nir"), ("Near Infrared", "nir"), (" Red ", "red"), ("red_edge", "rededge"),
+     ("Nahes Infrarot", "nir"), ("proche infrarouge", "nir"), ("Infrarrojo cercano", "nir"), ("красный", "red"),
      ("grey", "gray"), ("Swir 1", "swir1"), ("thermal", "thermal")],
 )  # fmt: skip
 def test_names_have_one_spelling(text: str, name: str) -> None:

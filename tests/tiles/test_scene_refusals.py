@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
 
@@ -112,6 +113,28 @@ def test_a_damaged_block_is_told_with_its_place_when_it_is_read(geotiff: GeoTiff
 def test_a_palette(geotiff: GeoTiff) -> None:
     path = geotiff(PLAIN[:1], photometric="palette", colours=("palette",))
     assert "palette" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "way"),
+    [("uint8", 1, "-expand gray"), ("uint8", 8, "-scale 0 255 255 0"), ("uint16", 16, "-scale 0 65535 65535 0")],
+)
+def test_a_negative_is_not_called_a_palette(geotiff: GeoTiff, dtype: str, bits: int, way: str) -> None:
+    few = {"nbits": bits} if bits == 1 else {}
+    text = refusal(geotiff(PLAIN[:1].astype(dtype) % 2, photometric="MINISWHITE", **few))
+    assert "MinIsWhite" in text
+    assert way in text
+    assert "palette" not in text
+
+
+@pytest.mark.parametrize(("code", "shown"), [("EPSG:26917", "EPSG:26917"), ("ESRI:102039", '"$(cat scene.prj)"')])
+def test_a_prj_beside_a_world_file_is_offered(geotiff: GeoTiff, code: str, shown: str) -> None:
+    path = geotiff(PLAIN, crs=None, photometric="RGB")
+    path.with_suffix(".prj").write_text(CRS.from_string(code).to_wkt(version="WKT1_ESRI"))
+    assert f"scene.prj beside it says one; give --assume-crs {shown}" in refusal(path)
+    given = path.with_suffix(".prj").read_text() if "cat" in shown else shown
+    with open_scene(path, RGB, assume_crs=given) as scene:
+        assert scene.georef.gsd == pytest.approx(0.6, rel=0.2)
 
 
 def test_complex_numbers(geotiff: GeoTiff) -> None:

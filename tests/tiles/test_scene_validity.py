@@ -11,6 +11,7 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiles.errors import SceneError
 from tiles.scene.scene import Scene, open_scene
 from tiles.scene.validity import holds, is_mask_band
 from tiles.window import Window
@@ -209,3 +210,68 @@ def test_a_nodata_value_is_compared_in_the_type_of_the_counts(
     dtype: str, nodata: float, values: list[float], expected: list[bool]
 ) -> None:
     assert holds(np.array(values, dtype=dtype), nodata).tolist() == expected
+
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "pixel"),
+    [
+        ("float32", "-3.40282e+38", LOWEST),
+        ("float32", "-3.4028234663852886e+38", LOWEST),
+        ("float32", "-1.7976931348623157e+308", LOWEST),
+        ("float64", "-1.79769e+308", float(np.finfo(np.float64).min)),
+        ("float32", "-9.99e+08", -999_000_000.0),
+        ("float32", "3.40282e+38", -LOWEST),
+        ("float32", "1e+20", 1e20),
+    ],
+)
+def test_a_nodata_value_that_was_written_with_few_digits_is_recognised(dtype: str, nodata: str, pixel: float) -> None:
+    values = np.array([0.0, pixel, 1.0, -5.0, 65_535.0], dtype=dtype)
+    np.testing.assert_array_equal(holds(values, float(nodata)), [False, True, False, False, False])
+
+
+def test_a_count_that_a_sensor_measures_is_compared_to_the_last_digit() -> None:
+    assert not holds(np.array([1000.001], np.float32), 1000.0).any()
+
+
+@pytest.mark.parametrize(("chosen", "empty"), [((0,), 0), ((0, 255), 255), ((7, 0), 7)])
+@pytest.mark.parametrize("declared", [None, 9])
+def test_the_users_nodata_takes_the_place_of_the_files(
+    geotiff: GeoTiff, chosen: tuple[float, ...], empty: int, declared: int | None
+) -> None:
+    values = counts()
+    values[values == empty] = 100
+    values[:, 3, 4:9] = empty
+    values[0, 5, 5] = empty  # in one band alone it is a count
+    values[:, 6, 6] = 9
+    valid = valid_of(geotiff(values, nodata=declared, photometric="RGB"), nodata=chosen)
+    expected = np.ones((20, 30), np.bool_)
+    expected[3, 4:9] = False
+    np.testing.assert_array_equal(valid, expected)
+
+
+def test_the_users_nodata_counts_beside_a_mask(geotiff: GeoTiff) -> None:
+    values, mask = counts(), np.ones((20, 30), np.bool_)
+    values[:, 0, 0], mask[1, 1] = 0, False
+    valid = valid_of(geotiff(values, mask=mask, photometric="RGB"), nodata=(0,))
+    assert np.argwhere(~valid).tolist() == [[0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("nodata", ["-9999", "256", "nan", "0.5", "-3.4e+38"])
+def test_a_nodata_value_that_the_counts_cannot_hold_is_told(
+    geotiff: GeoTiff, declare_nodata: Callable[[Path, str], None], nodata: str
+) -> None:
+    path = geotiff(counts(), nodata=77, photometric="RGB")
+    declare_nodata(path, nodata)
+    with open_scene(path, RGB) as scene:
+        (notice,) = (n for n in scene.notices if n.topic == "nodata")
+    assert notice.level == "warning"
+    assert f"nodata value {nodata}" in notice.text
+    assert "--nodata VALUE" in notice.text
+
+
+def test_a_chosen_nodata_value_that_would_change_nothing_is_refused(geotiff: GeoTiff) -> None:
+    with pytest.raises(SceneError, match="--nodata -9999 is none of its counts, uint8 from 0 to 255"):
+        open_scene(geotiff(counts(), photometric="RGB"), RGB, nodata=(-9999,))

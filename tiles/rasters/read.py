@@ -142,7 +142,7 @@ class _Band:
 def _choose_band(dataset: Any, path: str, band: int | None) -> int:
     if band is None and dataset.count > 1:
         raise SceneError(f"{path} has {dataset.count} bands: say which one holds the classes with --band 1")
-    chosen = band or 1
+    chosen = 1 if band is None else band
     if not 1 <= chosen <= dataset.count:
         raise SceneError(f"{path} has no band {chosen}: choose --band 1 to {dataset.count}")
     kind = dataset.dtypes[chosen - 1]

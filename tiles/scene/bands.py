@@ -1,6 +1,5 @@
 """Find a scene's bands by name, never by a silent guess."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,27 +7,9 @@ from typing import Any
 from rasterio.enums import ColorInterp
 
 from tiles.errors import BandError, SceneError
+from tiles.scene.band_names import canonical, name_in, words_unknown
 from tiles.scene.notice import Notice
 
-_SYNONYMS = {
-    "red": ("red", "r"),
-    "green": ("green", "g"),
-    "blue": ("blue", "b"),
-    "nir": ("nir", "near infrared", "near ir", "nearinfrared", "infrared", "n", "nir1"),
-    "rededge": ("rededge", "red edge", "re"),
-    "coastal": ("coastal", "coastal blue", "coastal aerosol", "aerosol"),
-    "yellow": ("yellow",),
-    "pan": ("pan", "panchromatic"),
-    # STAC's common names for Sentinel-2's and Landsat's bands go with them.
-    "rededge1": ("rededge1", "rededge071"),
-    "rededge2": ("rededge2", "rededge075"),
-    "rededge3": ("rededge3", "rededge078"),
-    "nir08": ("nir08", "narrow nir"),
-    "swir1": ("swir1", "swir 1", "swir16"),
-    "swir2": ("swir2", "swir 2", "swir22"),
-    "gray": ("gray", "grey", "greyscale", "grayscale"),
-}
-_NAMES = {text: name for name, texts in _SYNONYMS.items() for text in texts}
 _BY_COLOUR = {
     ColorInterp.red: "red",
     ColorInterp.green: "green",
@@ -67,19 +48,13 @@ class BandMatch:
     notices: tuple[Notice, ...]
 
 
-def canonical(name: str) -> str:
-    """The project's word for a band name: `NIR`, `near infrared` and `near-infrared` are `nir`."""
-    words = re.sub(r"[\s_\-]+", " ", name.strip().lower())
-    return _NAMES.get(words, _NAMES.get(words.replace(" ", ""), words))
-
-
 def scene_bands(dataset: Any) -> tuple[SceneBand, ...]:
     """The bands of a rasterio dataset with the names its descriptions and colour interpretation give them.
 
     A description outranks the colour interpretation, which writers often fill in by habit: where the two
     contradict each other in any band, colours name no band at all. Nor do they where `colours_by_default`.
     """
-    described = [_from_description(text) for text in dataset.descriptions]
+    described = [name_in(text) for text in dataset.descriptions]
     coloured = [_BY_COLOUR.get(colour) for colour in dataset.colorinterp]
     contradicted = any(d and c and d != c for d, c in zip(described, coloured, strict=True))
     contradicted = contradicted or colours_by_default(dataset.colorinterp)
@@ -105,7 +80,14 @@ def colours_by_default(colours: Sequence[ColorInterp]) -> bool:
 
 
 def refuse_unreadable(dataset: Any, path: str) -> None:
-    """Refuse what is no measurement: palettes and complex numbers. Raises SceneError."""
+    """Refuse what is no measurement: palettes, negatives and complex numbers. Raises SceneError."""
+    if str(dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE", "")).upper() == "YES":
+        top = 65_535 if str(dataset.dtypes[0]) == "uint16" else 255
+        way = "-expand gray" if ColorInterp.palette in dataset.colorinterp else f"-scale 0 {top} {top} 0"
+        raise SceneError(
+            f"{path} is stored as a negative (MinIsWhite: 0 is white): "
+            f"turn it with `gdal_translate {way} INPUT OUTPUT.tif`"
+        )
     if ColorInterp.palette in dataset.colorinterp:
         raise SceneError(
             f"{path} is a palette image (its values are colour numbers): "
@@ -142,22 +124,20 @@ def match_bands(
             found[name] = numbers[0]
         elif numbers:
             listed = ", ".join(str(n) for n in numbers)
-            raise BandError(f"{path}: bands {listed} are all called {name}; choose with --bands {name}={numbers[0]}")
+            choice = " or ".join(f"{name}={n}" for n in numbers)
+            raise BandError(f"{path}: bands {listed} are all called {name}; choose with --bands {choice}")
     missing = [name for name in (canonical(w) for w in wanted) if name not in found]
     if missing and not found and _is_plain_rgb(data, wanted, dtype):
         found = {name: band.number for name, band in zip(("red", "green", "blue"), data, strict=True)}
         notices.append(Notice("adjusted", "bands", "three unnamed 8-bit bands, taken as red, green, blue"))
     elif missing:
-        raise BandError(_no_match(path, bands, data, wanted, missing))
+        raise BandError(_no_match(path, bands, data, wanted, missing, dtype))
+    _refuse_foreign_names(path, data, wanted, found, chosen)
     numbers = [found[canonical(w)] for w in wanted]
     if not notices:
         text = ", ".join(f"{name} = band {number}" for name, number in zip(wanted, numbers, strict=True))
         how = "as chosen" if all(canonical(w) in chosen for w in wanted) else "by name"
-        codes = [
-            b.description
-            for b in data
-            if b.number in numbers and b.description and not _from_description(b.description)
-        ]
+        codes = [b.description for b in data if b.number in numbers and b.description and not name_in(b.description)]
         if codes and how == "by name":
             how = f"by colour tag; the file calls them {', '.join(codes)}"
         notices.append(Notice("adjusted" if codes and how != "as chosen" else "ok", "bands", f"{text} ({how})"))
@@ -166,25 +146,33 @@ def match_bands(
     return BandMatch(tuple(wanted), tuple(numbers), tuple(notices))
 
 
-def _from_description(text: str | None) -> str | None:
-    """The band name in a description: the whole of it, or the one known colour word in it ("B4 - Red")."""
-    if not text:
-        return None
-    whole = canonical(text)
-    if whole in _SYNONYMS:
-        return whole
-    words = re.sub(r"[^a-z0-9]+", " ", text.lower())
-    found = {name for known, name in _NAMES.items() if len(known) > 2 and re.search(rf"\b{known}\b", words)}
-    for wider, inner in (("rededge", "red"), ("coastal", "blue")):
-        if wider in found:
-            found.discard(inner)
-    return found.pop() if len(found) == 1 else None
-
-
 def _check_choice(path: str, bands: Sequence[SceneBand], chosen: Mapping[str, int]) -> None:
     for name, number in chosen.items():
         if not 1 <= number <= len(bands):
             raise BandError(f"{path} has bands 1-{len(bands)}; --bands {name}={number} is outside")
+
+
+def _refuse_foreign_names(
+    path: str,
+    data: Sequence[SceneBand],
+    wanted: Sequence[str],
+    found: Mapping[str, int],
+    chosen: Mapping[str, int],
+) -> None:
+    """Refuse colours from tags alone where the file tells its bands apart by words that nobody here understands.
+
+    TIFF tags three bands red, green, blue by default, whatever they are; words were put there by somebody.
+    """
+    by_tag = [band for band in data if band.number in [found[n] for n in found if n not in chosen]]
+    unknown = {words_unknown(band.description) for band in by_tag}
+    if any(name_in(band.description) for band in by_tag) or frozenset() in unknown or len(unknown) < 2:
+        return
+    said = ", ".join(f'{band.number} "{band.description}"' for band in by_tag)
+    example = ",".join(f"{name}={found[canonical(name)]}" for name in wanted)
+    raise BandError(
+        f"{path}: its bands are called {said}, which is not understood; their colour tags may be TIFF's default. "
+        f"Say which is which; if the tags are right, --bands {example}"
+    )
 
 
 def _is_plain_rgb(data: Sequence[SceneBand], wanted: Sequence[str], dtype: str) -> bool:
@@ -200,14 +188,30 @@ def _default_note(bands: Sequence[SceneBand]) -> str:
 
 
 def _no_match(
-    path: str, bands: Sequence[SceneBand], data: Sequence[SceneBand], wanted: Sequence[str], missing: Sequence[str]
+    path: str,
+    bands: Sequence[SceneBand],
+    data: Sequence[SceneBand],
+    wanted: Sequence[str],
+    missing: Sequence[str],
+    dtype: str,
 ) -> str:
     have = "; ".join(str(band) for band in bands[:16]) + ("; ..." if len(bands) > 16 else "")
-    numbers = [band.number for band in data] or [1]
-    if len(numbers) == 8 and list(wanted) == ["red", "green", "blue"]:
-        numbers = [5, 3, 2]  # the order of most eight-band sensors; an example, never applied
-    example = ",".join(f"{name}={numbers[min(i, len(numbers) - 1)]}" for i, name in enumerate(wanted))
     return (
         f"{path}: no band is known to be {', '.join(missing)}. The file has: {have}{_default_note(bands)}. "
-        f"The model wants: {', '.join(wanted)}. Say which is which, for example --bands {example}"
+        f"The model wants: {', '.join(wanted)}. {_way_on(data, wanted, dtype)}"
     )
+
+
+def _way_on(data: Sequence[SceneBand], wanted: Sequence[str], dtype: str) -> str:
+    """What to do where bands are missing; an example is never applied."""
+    if len(data) < len(set(wanted)):
+        text = f"It needs {len(set(wanted))} bands and this file has {len(data)}: take a scene that has them"
+        if len(data) == 1 and data[0].name in ("gray", "pan") and dtype in ("uint8", "uint16"):
+            again = ",".join(f"{name}={data[0].number}" for name in wanted)
+            text += f"; a grey image can be repeated with --bands {again}, with no colour to go by"
+        return text
+    numbers = [band.number for band in data]
+    if len(numbers) == 8 and list(wanted) == ["red", "green", "blue"]:
+        return "Say which is which: --bands red=5,green=3,blue=2 on WorldView, red=6,green=4,blue=2 on PlanetScope"
+    example = ",".join(f"{name}={number}" for name, number in zip(wanted, numbers, strict=False))
+    return f"Say which is which, for example --bands {example}"

@@ -13,6 +13,7 @@ from rasterio.errors import CRSError
 from tiles.errors import SceneError
 from tiles.georef import Georef
 from tiles.scene.notice import Notice
+from tiles.scene.source import is_remote, local_path
 
 _EARTH_RADIUS = 6_378_137.0
 _ASSUME = "give its CRS with --assume-crs EPSG:..."
@@ -35,7 +36,7 @@ def find_place(dataset: Any, path: str, assume_crs: str | None) -> Place:
     if assume_crs is not None:
         return _assumed(dataset, path, crs, assume_crs, by_points)
     if not crs:
-        raise SceneError(f"{path} {_why_no_crs(dataset)} {_ASSUME}")
+        raise SceneError(f"{path} {_why_no_crs(dataset)} {_beside(path) or _ASSUME}")
     if not by_points and dataset.transform == Affine.identity():
         raise SceneError(
             f"{path} names a CRS but not where its pixels lie in it (no transform): "
@@ -94,6 +95,20 @@ def _why_no_crs(dataset: Any) -> str:
     if dataset.rpcs and not dataset.gcps[0]:
         return "is placed by a camera model (RPC) only: orthorectify it (`gdalwarp -rpc INPUT OUTPUT.tif`), or"
     return "has no coordinate reference system:"
+
+
+def _beside(path: str) -> str:
+    """What a `.prj` beside the file says, which GDAL does not read for a GeoTIFF; empty where there is none."""
+    if is_remote(path):
+        return ""
+    note = local_path(path).with_suffix(".prj")
+    try:
+        text = note.read_text(encoding="utf-8", errors="replace").strip()
+        crs = CRS.from_wkt(text, morph_from_esri_dialect=True)
+    except (OSError, CRSError, ValueError):
+        return ""
+    code = crs.to_epsg(confidence_threshold=90)
+    return f"{note.name} beside it says one; give --assume-crs " + (f"EPSG:{code}" if code else f'"$(cat {note.name})"')
 
 
 def _check_body(path: str, crs: CRS) -> None:

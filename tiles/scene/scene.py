@@ -21,9 +21,10 @@ from tiles.scene.position import Place, check_georef, crs_name, find_place
 from tiles.scene.reduce import ReducedLayer, Reduction
 from tiles.scene.sample import Sample, sample_band, sample_pixels
 from tiles.scene.source import check_complete, gdal_environment, is_remote, local_path, open_dataset
-from tiles.scene.validity import Validity, alpha_band, decide, has_mask
+from tiles.scene.validity import Validity, alpha_band, decide, has_mask, refuse_impossible
 from tiles.scene.warp import WarpedScene
 from tiles.scene.window_reader import DatasetLayer, Layer, Pixels
+from tiles.tiff.directories import nodata_text
 from tiles.window import Window
 
 __all__ = ["Notice", "Pixels", "Scene", "Source", "open_scene"]
@@ -150,6 +151,7 @@ def open_scene(
     force: bool = False,
     decoders: int = 1,
     trust: bool = False,
+    nodata: Sequence[float] = (),
 ) -> Scene:
     """Open a GeoTIFF (a file, `https://...` or `/vsi...`) to read the `wanted` bands, in that order.
 
@@ -157,7 +159,8 @@ def open_scene(
     With `gsd_range` (finest, coarsest, in metres) a finer scene is reduced to the finest, on a grid with the same
     origin, and a coarser one gets an `upsample` of up to 2; beyond that nothing helps, and `force` only says that the
     user knows. Nothing of the pixels is decoded but a few blocks of an alpha band; later, `decoders` threads decode
-    the blocks of a window. `trust` opens a file that refers to others (see `open_dataset`).
+    the blocks of a window. `nodata` values take the place of the file's own (see `Validity`). `trust` opens a file
+    that refers to others (see `open_dataset`).
 
     Raises BandError where bands cannot be matched, SceneError where the file cannot be used; each message is one line
     that names the file and the way on.
@@ -168,7 +171,8 @@ def open_scene(
         check_complete(dataset, shown)
         refuse_unreadable(dataset, shown)
         place = find_place(dataset, shown, assume_crs)
-        return _build(shown, dataset, stack, wanted, bands, place, gsd_range, force)
+        refuse_impossible(nodata, str(dataset.dtypes[0]), shown)
+        return _build(shown, dataset, stack, wanted, bands, place, gsd_range, force, nodata)
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,9 @@ def _build(
     place: Place,
     gsd_range: tuple[float, float] | None,
     force: bool,
+    nodata: Sequence[float],
 ) -> Scene:
-    validity, told = _validity(dataset, path, bands)
+    validity, told = _validity(dataset, path, bands, nodata)
     match = _match(path, dataset, wanted, bands, validity)
     original = DatasetLayer(dataset, path, match.numbers, validity)
     seen = _on_its_grid(original, place, stack)
@@ -220,13 +225,17 @@ def _build(
     )
 
 
-def _validity(dataset: Any, path: str, bands: Mapping[str, int] | None) -> tuple[Validity, tuple[Notice, ...]]:
+def _validity(
+    dataset: Any, path: str, bands: Mapping[str, int] | None, nodata: Sequence[float]
+) -> tuple[Validity, tuple[Notice, ...]]:
     alpha = alpha_band(dataset)
+    declared = None if is_remote(path) else nodata_text(local_path(path))
     if alpha is None:
-        return decide(dataset, None)
+        return decide(dataset, None, chosen=nodata, declared=declared)
     described = [band.number for band in scene_bands(dataset) if band.name]
     looked_at = DatasetLayer(dataset, path, (alpha,), Validity("all"))
-    return decide(dataset, sample_band(looked_at, alpha), kept=[*(bands or {}).values(), *described])
+    kept = [*(bands or {}).values(), *described]
+    return decide(dataset, sample_band(looked_at, alpha), kept, nodata, declared)
 
 
 def _match(

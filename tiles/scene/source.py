@@ -161,6 +161,10 @@ def _refuse_references(dataset: Any, shown: str) -> None:
 
 def _check_file(file: Path, shown: str) -> None:
     try:
+        str(file).encode("utf-8")
+    except UnicodeEncodeError:
+        raise SceneError(f"{shown}: GDAL cannot open it under this name, which is not UTF-8 text: rename it") from None
+    try:
         if file.is_dir():
             raise SceneError(f"{shown} is a folder: name the GeoTIFF inside it")
         with file.open("rb") as stream:

@@ -36,7 +36,7 @@ class WarpedScene:
 
     def __init__(self, dataset: Any, path: str, crs: CRS, numbers: tuple[int, ...], validity: Validity) -> None:
         kind = np.dtype(dataset.dtypes[numbers[0] - 1]).kind
-        nodata = validity.nodata[numbers[0] - 1] if validity.nodata else None
+        nodata = validity.nodata[numbers[0] - 1] if validity.nodata else next(iter(validity.chosen), None)
         if nodata is None and kind == "f":
             nodata = float("nan")
         try:
@@ -50,7 +50,7 @@ class WarpedScene:
                 "warp it with `gdalwarp` and look at the result"
             ) from error
         self.numbers = tuple(range(1, len(numbers) + 1))
-        self.validity = Validity("alpha", len(numbers) + 1, text=validity.text)
+        self.validity = Validity("alpha", len(numbers) + 1, text=validity.text, chosen=validity.chosen)
         if self.dataset.width * self.dataset.height > _MOST_GROWTH * dataset.width * dataset.height + 10_000:
             raise SceneError(
                 f"{path}: its ground control points stretch {dataset.width} x {dataset.height} pixels over "
@@ -92,7 +92,7 @@ def _chosen_bands(dataset: Any, crs: CRS, numbers: tuple[int, ...], validity: Va
 
 
 def _nodata(validity: Validity, number: int) -> str:
-    value = validity.nodata[number - 1] if validity.nodata else None
+    value = validity.nodata[number - 1] if validity.nodata else next(iter(validity.chosen), None)
     return "" if value is None else f"<NoDataValue>{value!r}</NoDataValue>"
 
 

@@ -128,7 +128,19 @@ class DatasetLayer:
             valid &= alpha > 0
         elif self.validity.kind == "nodata":
             valid &= self._has_data(reading, values)
+        if self.validity.chosen:
+            valid &= ~self._called_nodata(values)
         return valid
+
+    def _called_nodata(self, values: Counts) -> Mask:
+        """Pixels (rows, columns) that the user's nodata values take out."""
+        chosen, empty, spoiled = self.validity.chosen, [], []
+        for band in values:
+            held = {value: holds(band, value) for value in chosen}
+            empty.append(np.logical_or.reduce(list(held.values())))
+            spoiled += [where for value, where in held.items() if not measurable(value, self.dtype)]
+        taken = np.logical_and.reduce(empty)
+        return np.asarray(np.logical_or.reduce([taken, *spoiled]))
 
     def _has_data(self, reading: "_Reading", values: Counts) -> Mask:
         nodata = self.validity.nodata

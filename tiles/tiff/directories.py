@@ -6,6 +6,7 @@ Every offset and count is checked against the file before it is followed; memory
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from tiles.errors import SceneError
@@ -15,6 +16,7 @@ BLOCK_TAGS = (273, 279, 324, 325)
 """Offsets and lengths of strips and of tiles: the only tags that grow with the image."""
 _POINTERS = (SUB_IFDS, 34665, 34853, 40965)
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_GDAL_NODATA = 42113
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAX_ENTRIES = 512
 _MAX_TAG_BYTES = 32_000_000
@@ -114,6 +116,20 @@ class TiffFile:
         length = _SIZES.get(tag.kind, 1) * tag.count
         if length > self._size or (length > _MAX_TAG_BYTES and tag.number not in BLOCK_TAGS):
             raise SceneError(f"tag {tag.number} of the file claims {length} bytes: the file is damaged or hostile")
+
+
+def nodata_text(path: Path) -> str | None:
+    """What GDAL's nodata tag (42113) of the first image says, word for word; None where there is none to be read.
+
+    GDAL itself keeps silent about a value that the counts cannot hold.
+    """
+    try:
+        with path.open("rb") as file:
+            first = next(TiffFile(file, path.stat().st_size, 1).directories())
+            tag = next((tag for tag in first.tags if tag.number == _GDAL_NODATA), None)
+            return first.file.data(tag, 64).decode("ascii", "replace").strip("\0 ") if tag else None
+    except (SceneError, OSError, StopIteration, struct.error):
+        return None
 
 
 @dataclass(frozen=True)

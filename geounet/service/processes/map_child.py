@@ -75,6 +75,7 @@ def options_of(task: Mapping[str, Any]) -> "Options":
 
     given = {name: value for name, value in task["options"].items() if name != "area" and value is not None}
     given["formats"] = tuple(dict.fromkeys(("gpkg", *given.get("formats", ("geojson",)))))
+    given["nodata"] = tuple(given.get("nodata", ()))
     return Options(**given, engine=task["engine"], device=task["device"], max_polygons=task["max_polygons"])
 
 
@@ -130,7 +131,12 @@ def _told(error: Exception, task: Mapping[str, Any]) -> dict[str, str]:
     for path, name in ((task["scene"], task["name"]), (str(Path(task["out"]).parent / "area.tif"), task["name"])):
         detail = detail.replace(path, name)
     detail = detail.replace(str(Path(task["out"]).parent), "the job's folder")
-    for flag, option in (("--assume-crs", "assume_crs"), ("--bands", "bands"), ("--force", "force")):
+    for flag, option in (
+        ("--assume-crs", "assume_crs"),
+        ("--bands", "bands"),
+        ("--force", "force"),
+        ("--nodata", "nodata"),
+    ):
         detail = detail.replace(flag, f"the option {option}")
     return {"kind": kind, "detail": detail}
 
