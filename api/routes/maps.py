@@ -24,6 +24,7 @@ from api.schemas.responses import MapOut, Maps, PointOut, TileJson
 from geounet.outputs.files import GEOJSON, ITEM, MAP_FILES
 from geounet.service.errors import NotFoundError
 from geounet.service.maps import MapRecord
+from tiles.longitudes import turned
 
 router = APIRouter(tags=["maps"])
 
@@ -104,6 +105,7 @@ def tilejson(map_id: Id, request: Request, parts: PartsDep, caller: Reading, lay
         name=f"{record.title}: {layer}",
         tiles=[tiles],
         bounds=told["bounds"],
+        center=told["center"],
         minzoom=told["minzoom"],
         maxzoom=told["maxzoom"],
     )
@@ -143,13 +145,14 @@ def point(
     map_id: Id,
     parts: PartsDep,
     caller: Reading,
-    lon: Annotated[float, Query(ge=-180, le=180, allow_inf_nan=False)],
+    lon: Annotated[float, Query(ge=-360, le=360, allow_inf_nan=False, description="Degrees; 190 is -170.")],
     lat: Annotated[float, Query(ge=-90, le=90, allow_inf_nan=False)],
 ) -> PointOut:
     """Class and confidence of the pixel at a place."""
     record = seen_map(parts, caller, map_id)
     folder = parts.store.maps.folder(record.id)
     paths = {name: str(folder / f"{name}.tif") for name in ("classes", "confidence")}
+    lon = turned(lon)
     told, _ = parts.readers.ask({"want": "point", "paths": paths, "lon": lon, "lat": lat})
     classes = parts.features.layer(folder).summary["classes"]
     value, confidence = told["classes"], told["confidence"]

@@ -39,7 +39,7 @@ class Area(Wire):
         except (ValueError, TypeError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
             raise ValueError("the coordinates make no polygon: see RFC 7946, section 3.1.6") from error
         west, south, east, north = area.bounds if not area.is_empty else (1.0, 1.0, 0.0, 0.0)
-        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        if not (-180 <= west < east <= 360 and east - west <= 360 and -90 <= south < north <= 90):
             raise ValueError("the area must be given in longitude and latitude and cover some ground")
         if not area.is_valid:
             raise ValueError(f"the area is no valid polygon: {shapely.is_valid_reason(area)}")

@@ -122,6 +122,7 @@ class TileJson(BaseModel):
     name: str
     tiles: list[str]
     bounds: list[float]
+    center: list[float]
     minzoom: int
     maxzoom: int
     scheme: str = "xyz"

@@ -95,6 +95,11 @@ class View {
     const high = Math.max(project(east, south).y - project(west, north).y, 1e-9);
     const fit = Math.log2(Math.min(element.clientWidth / wide, element.clientHeight / high) / TILE);
     this.zoom = Math.max(0, Math.min(Math.floor(fit + 0.2), 24));
+    if (goesAround(told.classes)) { // on both sides of the antimeridian: where it lies is told by its centre
+      const [lon, lat, zoom] = told.classes.center;
+      this.centre = [project(lon, lat).x, project(lon, lat).y];
+      this.zoom = zoom + 1;
+    }
     this.layers = [["scene", 1], ["classes", 0.6]].filter(([name]) => told[name]);
     this.listen();
     this.draw();
@@ -108,7 +113,9 @@ class View {
       const { bounds, maxzoom, minzoom } = this.told[layer];
       const z = Math.min(Math.max(this.zoom, minzoom), maxzoom), size = TILE * 2 ** (this.zoom - z);
       const first = project(bounds[0], bounds[3]), last = project(bounds[2], bounds[1]), tile = (v) => Math.floor(v * 2 ** z);
-      const [x0, x1] = [Math.max(Math.floor(left / size), tile(first.x)), Math.min(Math.floor((left + width) / size), tile(last.x))];
+      const round = goesAround(this.told[layer]);
+      const x0 = Math.max(Math.floor(left / size), round ? -Infinity : tile(first.x));
+      const x1 = Math.min(Math.floor((left + width) / size), round ? Infinity : tile(last.x));
       const [y0, y1] = [Math.max(Math.floor(top / size), tile(first.y)), Math.min(Math.floor((top + height) / size), tile(last.y))];
       if ((x1 - x0 + 1) * (y1 - y0 + 1) > 200) return; // far out: too much to ask for, and nothing to see
       for (let x = x0; x <= x1; x++) {
@@ -127,7 +134,7 @@ class View {
     image.alt = "";
     image.draggable = false;
     image.onerror = () => { image.style.visibility = "hidden"; }; // beyond the map there is no tile
-    image.src = this.told[layer].tiles[0].replace("{z}", z).replace("{x}", x).replace("{y}", y);
+    image.src = this.told[layer].tiles[0].replace("{z}", z).replace("{x}", ((x % 2 ** z) + 2 ** z) % 2 ** z).replace("{y}", y);
     this.element.append(image);
     this.shown.set(key, image);
     return image;
@@ -144,7 +151,7 @@ class View {
     const box = this.element.getBoundingClientRect();
     const x = this.centre[0] + (event.clientX - box.left - box.width / 2) / this.scale;
     const y = this.centre[1] + (event.clientY - box.top - box.height / 2) / this.scale;
-    return { lon: x * 360 - 180, lat: (Math.atan(Math.sinh(Math.PI * (1 - 2 * y))) * 180) / Math.PI };
+    return { lon: (((x % 1) + 1) % 1) * 360 - 180, lat: (Math.atan(Math.sinh(Math.PI * (1 - 2 * y))) * 180) / Math.PI };
   }
   listen() {
     let from = null, moved = false, turned = 0;
@@ -170,6 +177,8 @@ class View {
     window.addEventListener("resize", () => this.draw());
   }
 }
+
+function goesAround({ bounds }) { return bounds[0] === -180 && bounds[2] === 180; }
 
 function project(lon, lat) {
   const y = Math.asinh(Math.tan((Math.max(Math.min(lat, 85), -85) * Math.PI) / 180));

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from geounet.service.processes.sandbox.decoders import load_decoders
 from geounet.service.processes.sandbox.kernel import Fence, enter
 from geounet.service.processes.sandbox.limits import die_with_parent, fence
+from tiles.longitudes import turned_extent
 
 if TYPE_CHECKING:
     from tiles.scene.scene import Scene
@@ -79,7 +80,7 @@ def _finite(value: float | None) -> float | str | None:
 
 
 def _bounds(dataset: Any) -> list[float] | None:
-    """[west, south, east, north] in degrees, None without a CRS."""
+    """[west, south, east, north] in degrees, west > east across the antimeridian; None without a CRS."""
     from rasterio.errors import RasterioError
     from rasterio.warp import transform_bounds
 
@@ -89,7 +90,10 @@ def _bounds(dataset: Any) -> list[float] | None:
         bounds = transform_bounds(dataset.crs, "OGC:CRS84", *dataset.bounds)
     except (RasterioError, ValueError):
         return None
-    return [round(v, 7) for v in bounds] if all(math.isfinite(v) for v in bounds) else None
+    if not all(math.isfinite(v) for v in bounds):
+        return None
+    west, east = turned_extent(bounds[0], bounds[2])
+    return [round(v, 7) for v in (west, bounds[1], east, bounds[3])]
 
 
 def _gsd(dataset: Any) -> float | None:
