@@ -39,6 +39,18 @@ def cut_area(scene: Path, area: Mapping[str, Any], target: Path, assume_crs: str
     return target
 
 
+def check_area(scene: Path, area: Mapping[str, Any], assume_crs: str | None = None) -> None:
+    """Raise SceneError where `cut_area` would, without reading a pixel: no grid, or an area that misses the scene."""
+    with gdal_environment(scene), open_dataset(scene) as dataset:
+        polygon = _in_pixels(dataset, str(scene), area, assume_crs)
+        window = _window(polygon, dataset, str(scene))
+        touched = shapely.box(
+            window.col_off, window.row_off, window.col_off + window.width, window.row_off + window.height
+        )
+        if not polygon.intersects(touched):
+            raise SceneError(f"{scene} does not touch the area of interest: give the area in longitude and latitude")
+
+
 def _in_pixels(dataset: Any, name: str, area: Mapping[str, Any], assume_crs: str | None) -> BaseGeometry:
     """The area in (column, row) coordinates of the scene."""
     crs = dataset.crs.to_wkt() if dataset.crs else assume_crs

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,13 @@ def _fit(path: str, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     from tiles.errors import TilesError
 
     options: Any = SimpleNamespace(**wanted["options"])
+    if options.area is not None:
+        from tiles.scene.crop import check_area
+
+        try:
+            check_area(Path(path), options.area, options.assume_crs)
+        except TilesError as error:
+            return {"fits": False, "field": "options.area", "why": _told(error, path, name), "checks": []}
     grid: dict[str, int] = {}
 
     def note_grid(scene: "Scene") -> None:
