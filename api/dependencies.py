@@ -1,7 +1,6 @@
 """What routes ask for: the service's parts, and who is calling."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Protocol, TypeVar
@@ -12,9 +11,12 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
+from api.edge.turns import Turns
 from api.edge.words import unknown
+from api.edge.wrong_keys import WrongKeys
 from api.job_watch import JobWatch
 from api.loopback import listens_widely
 from api.settings import ApiSettings
@@ -33,6 +35,9 @@ from geounet.service.uploads import Share
 Result = TypeVar("Result")
 
 _WRITERS = 4
+_WAITING = 64
+"""Tiles, or uploads, that one client may have in line."""
+_WAIT_SECONDS = 60.0
 
 
 @dataclass
@@ -47,12 +52,20 @@ class Parts:
     readers: Readers
     watch: JobWatch
     tiles: TileCache = field(default_factory=TileCache)
-    inspections: asyncio.Semaphore = field(init=False)
+    inspections: Turns = field(init=False)
+    readings: Turns = field(init=False)
     writers: CapacityLimiter = field(init=False)
+    wrong_keys: WrongKeys = field(default_factory=WrongKeys)
 
     def __post_init__(self) -> None:
-        self.inspections = asyncio.Semaphore(self.settings.inspections)
+        self.inspections = Turns(self.settings.inspections, _WAITING, _WAIT_SECONDS)
+        self.readings = Turns(self.settings.readers, _WAITING, _WAIT_SECONDS)
         self.writers = CapacityLimiter(_WRITERS)
+
+    async def read(self, client: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """What a raster reader answers, when it is this client's turn. Raises NotFoundError, BusyError."""
+        async with self.readings.turn(client):
+            return await run_in_threadpool(self.readers.ask, request)
 
     async def write(self, work: Callable[..., Result], *given: Any, **named: Any) -> Result:
         """What may wait for the database's write lock, in one of few threads: readers never wait for one of those."""
@@ -73,6 +86,12 @@ class Caller:
     scopes: frozenset[Scope] = frozenset(Scope)
     share: Share = field(default_factory=Share)
     max_open_jobs: int | None = None
+    address: str = ""
+
+    @property
+    def client(self) -> str:
+        """Who counts as one where clients share: a key, or an address."""
+        return self.owner or self.address
 
     @property
     def everyone(self) -> bool:
@@ -127,7 +146,14 @@ class Gate(SecurityBase):
 
     async def __call__(self, request: Request) -> Caller:
         """The caller. Raises UnauthenticatedError, ForbiddenError."""
-        caller = identify(request)
+        found: Parts = request.app.state.parts
+        found.wrong_keys.check(_address(request))
+        try:
+            caller = identify(request)
+        except UnauthenticatedError:
+            if _given_key(request.headers) is not None:
+                await found.wrong_keys.slow(_address(request))
+            raise
         if self._scope not in caller.scopes and Scope.ADMIN not in caller.scopes:
             raise ForbiddenError(f"this key has no scope '{self._scope}': ask the operator for one that has")
         return caller
@@ -140,11 +166,15 @@ def identify(request: Request) -> Caller:
     if text is None:
         if needs_key(found, request):
             raise UnauthenticatedError("send your API key as 'Authorization: Bearer KEY'; `geounet keys new` makes one")
-        return Caller()
+        return Caller(address=_address(request))
     key = found.keys.find(text)
     if key is None:
         raise UnauthenticatedError("this API key is not known here: ask the operator for one")
-    return Caller(key.id, key.name, key.scopes, key.share, key.max_open_jobs)
+    return Caller(key.id, key.name, key.scopes, key.share, key.max_open_jobs, _address(request))
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def needs_key(parts: Parts, request: Request) -> bool:

@@ -49,6 +49,8 @@ JOB_STATUSES: Mapping[str, int] = {
 }
 """Why a job failed, as the status of a request that waited for it; everything else is 500."""
 
+_RETRY_SECONDS = {429: 5, 503: 5, 507: 60}
+
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Problem, "description": "A problem with the request", "content": {PROBLEM_TYPE: {}}},
     503: {"model": Problem, "description": "Busy; try again", "content": {PROBLEM_TYPE: {}}},
@@ -94,8 +96,8 @@ async def _on_purpose(request: Request, error: Exception) -> JSONResponse:
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="geounet"'
-    if status in (429, 503):
-        headers["Retry-After"] = "5"
+    if status in _RETRY_SECONDS:
+        headers["Retry-After"] = str(_RETRY_SECONDS[status])
     if status == 500:
         log.error("%s", error, extra={"request_id": request.scope.get("request_id")})
         return problem(request, status, title, "the operator's log has the rest", kind=_kind(error))

@@ -57,7 +57,7 @@ async def accept_scene(
     """Check an upload and keep it. Raises HostileSceneError, UnfitSceneError, TooLargeError, QuotaError."""
     name = checked_name(name)
     await run_in_threadpool(upload.sync)
-    async with parts.inspections:
+    async with parts.inspections.turn(caller.client):
         found = await run_in_threadpool(inspect_upload, upload.path, name, parts.settings, wish)
     if must_fit:
         _refuse_unfit(found.fit)
@@ -67,24 +67,26 @@ async def accept_scene(
 
 def wish_for(parts: Parts, model: str, options: JobOptions) -> Wish:
     """What the header check has to look for."""
-    asked = options.model_dump(include={"bands", "assume_crs", "nodata", "stretch", "formats", "force"})
+    asked = options.model_dump(include={"bands", "assume_crs", "nodata", "stretch", "formats", "force", "area"})
     reach = {name: card.gsd_m for name, card in parts.catalog.cards.items()}
     return Wish(model, parts.catalog.locate(model), asked, reach)
 
 
-async def look_again(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> dict[str, Any]:
+async def look_again(
+    parts: Parts, caller: Caller, scene: SceneRecord, model: str, options: JobOptions
+) -> dict[str, Any]:
     """The pre-flight of a scene for a model and options: `upload_check.Inspection.fit`."""
     path = parts.store.scenes.path(scene.id)
-    async with parts.inspections:
+    async with parts.inspections.turn(caller.client):
         found = await run_in_threadpool(
             inspect_upload, path, scene.name, parts.settings, wish_for(parts, model, options)
         )
     return dict(found.fit or {})
 
 
-async def check_fit(parts: Parts, scene: SceneRecord, model: str, options: JobOptions) -> None:
+async def check_fit(parts: Parts, caller: Caller, scene: SceneRecord, model: str, options: JobOptions) -> None:
     """Raise UnfitSceneError where the model cannot use the scene with these options."""
-    _refuse_unfit(await look_again(parts, scene, model, options))
+    _refuse_unfit(await look_again(parts, caller, scene, model, options))
 
 
 async def submit(

@@ -208,6 +208,7 @@ _BODIES: tuple[BaseModel, ...] = (
         name="suburb.tif: classes",
         tiles=[f"{_AT}/maps/{_JOB}/tiles/{{z}}/{{x}}/{{y}}.png?layer=classes"],
         bounds=[-105.11, 40.16, -105.1, 40.17],
+        center=[-105.105, 40.165, 14],
         minzoom=14,
         maxzoom=18,
     ),

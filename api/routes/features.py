@@ -324,13 +324,15 @@ def _box(layer: FeatureLayer, q: ItemsQuery) -> SearchBox | None:
     v = q.bbox if len(q.bbox) == 4 else [*q.bbox[:2], *q.bbox[3:5]]
     crs = named(_crs(layer, q.bbox_crs, "bbox-crs"))
     if crs.crs.is_geographic and not _on_earth(v, crs.swapped):
-        raise BadRequestError("bbox lies outside -180..180 and -90..90: mind the axis order of bbox-crs", "bbox")
+        raise BadRequestError(
+            "bbox lies outside -180..180 (or 0..360) and -90..90: mind the axis order of bbox-crs", "bbox"
+        )
     return search_box((v[0], v[1], v[2], v[3]), crs, layer.crs, layer.extent)
 
 
 def _on_earth(v: list[float], swapped: bool) -> bool:
     lon, lat = ((v[1], v[3]), (v[0], v[2])) if swapped else ((v[0], v[2]), (v[1], v[3]))
-    return all(math.fabs(x) <= 180 for x in lon) and all(math.fabs(y) <= 90 for y in lat)
+    return all(math.fabs(x) <= 360 for x in lon) and all(math.fabs(y) <= 90 for y in lat)
 
 
 def _class_values(layer: FeatureLayer, names: list[str] | None) -> tuple[int, ...]:

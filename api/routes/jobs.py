@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Caller, Parts, PartsDep, Reading, Submitting, seen_job, seen_scene
 from api.intake import IdempotencyKey, check_fit, chosen_model, fingerprint, submit
@@ -44,7 +43,7 @@ async def request_job(
         asked = fingerprint(scene=scene.id, model=model, options=body.options.model_dump())
         idempotency = Idempotency(idempotency_key, asked)
     if idempotency is None or parts.store.queue.remembered(caller.owner, idempotency) is None:
-        await check_fit(parts, scene, model, body.options)
+        await check_fit(parts, caller, scene, model, body.options)
     job = await submit(parts, caller, scene, model, body.options, idempotency=idempotency)
     response.headers["Location"] = f"{base_url(request)}/jobs/{job.id}"
     response.headers["Retry-After"] = "2"
@@ -177,7 +176,5 @@ async def _events(request: Request, parts: Parts, job_id: str, seen: int) -> Asy
 @router.delete("/jobs/{job_id}", status_code=202)
 async def cancel(job_id: Id, request: Request, parts: PartsDep, caller: Submitting) -> JobOut:
     """Cancel a job; its partial results go. A running one stops within a second or so."""
-    found = await parts.write(parts.store.queue.cancel, seen_job(parts, caller, job_id).id)
-    if not found.state.open:
-        await run_in_threadpool(parts.store.discard_work, found)
+    found = await parts.write(parts.store.cancel, seen_job(parts, caller, job_id).id)
     return job_out(request, parts, found)

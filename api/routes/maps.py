@@ -21,9 +21,10 @@ from api.schemas.common import Link
 from api.schemas.records import base_url, map_entry
 from api.schemas.requests import Id
 from api.schemas.responses import MapOut, Maps, PointOut, TileJson
-from geounet.outputs.files import GEOJSON, ITEM, MAP_FILES
+from geounet.outputs.files import GEOJSON, ITEM, MAP_FILES, PROBABILITIES
 from geounet.service.errors import NotFoundError
 from geounet.service.maps import MapRecord
+from tiles.longitudes import turned
 
 router = APIRouter(tags=["maps"])
 
@@ -103,22 +104,26 @@ async def delete_map(map_id: Id, parts: PartsDep, caller: Submitting) -> None:
 
 
 @router.get("/maps/{map_id}/tilejson.json")
-def tilejson(map_id: Id, request: Request, parts: PartsDep, caller: Reading, layer: Layer = "classes") -> TileJson:
+async def tilejson(
+    map_id: Id, request: Request, parts: PartsDep, caller: Reading, layer: Layer = "classes"
+) -> TileJson:
     """Where the map's tiles are, for map clients."""
     record = seen_map(parts, caller, map_id)
-    told, _ = parts.readers.ask({"want": "zooms", "path": str(_raster(parts, caller, record, layer))})
+    asked = {"want": "zooms", "path": str(_raster(parts, caller, record, layer))}
+    told, _ = await parts.read(caller.client, asked)
     tiles = f"{base_url(request)}/maps/{record.id}/tiles/{{z}}/{{x}}/{{y}}.png?layer={layer}"
     return TileJson(
         name=f"{record.title}: {layer}",
         tiles=[tiles],
         bounds=told["bounds"],
+        center=told["center"],
         minzoom=told["minzoom"],
         maxzoom=told["maxzoom"],
     )
 
 
 @router.get("/maps/{map_id}/tiles/{z}/{x}/{y}.png", response_class=Response, responses=_PNG)
-def tile(
+async def tile(
     map_id: Id,
     z: Annotated[int, InPath(ge=0, le=24)],
     x: Annotated[int, InPath(ge=0, lt=2**24)],
@@ -148,23 +153,24 @@ def tile(
     if layer == "scene":
         job = parts.store.queue.get(record.id)
         request["bands"] = job.options.get("bands")
-    _, png = parts.readers.ask(request)
+    _, png = await parts.read(caller.client, request)
     return Response(png, media_type="image/png", headers={"Cache-Control": _FOREVER})
 
 
 @router.get("/maps/{map_id}/point")
-def point(
+async def point(
     map_id: Id,
     parts: PartsDep,
     caller: Reading,
-    lon: Annotated[float, Query(ge=-180, le=180, allow_inf_nan=False)],
+    lon: Annotated[float, Query(ge=-360, le=360, allow_inf_nan=False, description="Degrees; 190 is -170.")],
     lat: Annotated[float, Query(ge=-90, le=90, allow_inf_nan=False)],
 ) -> PointOut:
     """Class and confidence of the pixel at a place."""
     record = seen_map(parts, caller, map_id)
     folder = parts.store.maps.folder(record.id)
     paths = {name: str(folder / f"{name}.tif") for name in ("classes", "confidence")}
-    told, _ = parts.readers.ask({"want": "point", "paths": paths, "lon": lon, "lat": lat})
+    lon = turned(lon)
+    told, _ = await parts.read(caller.client, {"want": "point", "paths": paths, "lon": lon, "lat": lat})
     classes = parts.features.layer(folder).summary["classes"]
     value, confidence = told["classes"], told["confidence"]
     return PointOut(
@@ -216,8 +222,17 @@ def file(map_id: Id, file: FileName, request: Request, parts: PartsDep, caller: 
     record = seen_map(parts, caller, map_id)
     path = parts.store.maps.folder(record.id) / file
     if not path.is_file():
-        raise NotFoundError(f"this map has no {file}: ask for it in the job's formats or options")
+        raise NotFoundError(f"this map has no {file}: {_remedy(file)}")
     return _send(request, path, FILES[file], f"{Path(record.title).stem}-{file}")
+
+
+def _remedy(file: str) -> str:
+    """How to get a file that a map lacks."""
+    if file == PROBABILITIES:
+        return "ask for it with the job's option probabilities"
+    if file.startswith("polygons."):
+        return f"ask for it with the job's option formats, '{file.removeprefix('polygons.')}'"
+    return "it was made without; map the scene again to have it"
 
 
 def _send(request: Request, path: Path, kind: str, name: str) -> Response:

@@ -202,7 +202,7 @@ async def fit(body: FitBody, scene_id: Id, parts: PartsDep, caller: Reading) -> 
     """The pre-flight again, for another model or other options; nothing is queued."""
     found = seen_scene(parts, caller, scene_id)
     model = chosen_model(parts, body.model)
-    return FitOut(model=model, **await look_again(parts, found, model, body.options))
+    return FitOut(model=model, **await look_again(parts, caller, found, model, body.options))
 
 
 @router.delete("/scenes/{scene_id}", status_code=204)

@@ -3,12 +3,14 @@
 from typing import Annotated, Any, Literal, Self
 
 import shapely
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from shapely.geometry import shape
 
+from geounet.options import BAND_NAME, MOST_AREA_M2, MOST_BANDS, MOST_SIMPLIFY_PX, read_stretch
+
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$", examples=["5f1c0d9e8b7a65432100"])]
-BandName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-BandNumber = Annotated[int, Field(ge=1, le=65535)]
+BandName = Annotated[str, Field(pattern=BAND_NAME)]
+BandNumber = Annotated[int, Field(ge=1, le=MOST_BANDS)]
 Format = Literal["gpkg", "geojson", "geojsonl", "fgb", "parquet"]
 _MOST_VERTICES = 10_000
 _EXAMPLE_AREA: dict[str, Any] = {
@@ -59,7 +61,7 @@ class Area(Shape):
     @model_validator(mode="after")
     def _on_earth(self) -> Self:
         west, south, east, north = self.polygon().bounds
-        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+        if not (-180 <= west < east <= 360 and east - west <= 360 and -90 <= south < north <= 90):
             raise ValueError("the area must be given in longitude and latitude and cover some ground")
         return self
 
@@ -105,7 +107,7 @@ class JobOptions(Wire):
         description="Which band of the file is which, from 1.",
         examples=[{"red": 5, "green": 3, "blue": 2}],
     )
-    assume_crs: Annotated[str, Field(pattern=r"^(EPSG|ESRI|IAU_2015):[0-9]{1,7}$")] | None = Field(
+    assume_crs: Annotated[str, Field(pattern=r"^(EPSG|epsg|ESRI|esri|IAU_2015|iau_2015):[0-9]{1,7}$")] | None = Field(
         default=None, description="CRS of a scene that has none.", examples=["EPSG:32613"]
     )
     nodata: Annotated[list[float], Field(max_length=64)] = Field(
@@ -113,14 +115,17 @@ class JobOptions(Wire):
         description="Values of empty pixels, in place of the file's own; a mask in the file still counts.",
         examples=[[0, 255]],
     )
-    stretch: Annotated[str, Field(pattern=r"^(none|auto|-?[0-9.]{1,20},-?[0-9.]{1,20})$")] | None = Field(
-        default=None, description="LO,HI: these counts become dark and bright; none: counts are 0-255 already."
+    stretch: Annotated[str, Field(max_length=100), AfterValidator(read_stretch)] | None = Field(
+        default=None,
+        description="LO,HI: these counts become dark and bright; none: counts are 0-255 already; match: quantiles as "
+        "in training; auto: match, but for 8-bit counts none.",
+        examples=["0,2047"],
     )
     force: bool = Field(default=False, description="Go on where resolution or values do not fit the model.")
-    min_area_m2: Annotated[float, Field(ge=0, le=1e12)] | None = Field(
+    min_area_m2: Annotated[float, Field(ge=0, le=MOST_AREA_M2)] | None = Field(
         default=None, description="Smallest polygon; smaller ones join a neighbour."
     )
-    simplify_px: Annotated[float, Field(ge=0, le=100)] | None = Field(
+    simplify_px: Annotated[float, Field(ge=0, le=MOST_SIMPLIFY_PX)] | None = Field(
         default=None, description="Tolerance in pixels by which polygon borders may be simplified."
     )
     formats: Annotated[list[Format], Field(max_length=5)] = Field(

@@ -144,6 +144,7 @@ class TileJson(BaseModel):
     name: str
     tiles: list[str]
     bounds: list[float]
+    center: list[float]
     minzoom: int
     maxzoom: int
     scheme: str = "xyz"

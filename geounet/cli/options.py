@@ -1,10 +1,12 @@
 """The options that commands share, and how their texts are read."""
 
+import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geounet.options import MOST_AREA_M2, MOST_SIMPLIFY_PX, TTA, read_bands, read_stretch
 from tiles.vectors.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ Stretch = Annotated[
     str | None,
     typer.Option(
         help="LO,HI: these counts become dark and bright; none: counts are 0-255 already; "
-        "match: quantiles as in training (the default but for 8-bit counts).",
+        "match: quantiles as in training; auto: match, but for 8-bit counts none.",
         show_default="auto",
     ),
 ]
@@ -49,6 +51,7 @@ MinArea = Annotated[
     typer.Option(
         help="Smallest polygon in square metres; smaller ones join a neighbour. 0: none do.",
         min=0,
+        max=MOST_AREA_M2,
         show_default="16 pixels",
     ),
 ]
@@ -58,6 +61,7 @@ Simplify = Annotated[
     typer.Option(
         help="Tolerance in pixels by which polygon borders may be simplified. 0: they follow the pixels.",
         min=0,
+        max=MOST_SIMPLIFY_PX,
         show_default="1.25",
     ),
 ]
@@ -96,11 +100,11 @@ def make_options(given: dict[str, Any]) -> "Options":
         bands=parse_bands(given["bands"]),
         assume_crs=given["assume_crs"],
         nodata=parse_nodata(given["nodata"]),
-        stretch=given["stretch"],
+        stretch=parse_stretch(given["stretch"]),
         force=given["force"],
         trust=given["trust"],
-        min_area_m2=given["min_area"],
-        simplify_px=given["simplify"],
+        min_area_m2=parse_number(given["min_area"]),
+        simplify_px=parse_number(given["simplify"]),
         formats=parse_formats(given["formats"]),
         probabilities=given["probabilities"],
         chip_size=given["chip_size"],
@@ -109,7 +113,7 @@ def make_options(given: dict[str, Any]) -> "Options":
         device=given["device"],
         precision=given["precision"],
         max_memory=parse_bytes(given["max_memory"]),
-        tta=given["tta"],
+        tta=parse_tta(given["tta"]),
     )
 
 
@@ -121,10 +125,35 @@ def parse_bands(text: str | None) -> dict[str, int] | None:
     for part in text.split(","):
         name, _, number = part.partition("=")
         name = name.strip().lower()
-        if not name or not number.strip().isdigit() or int(number) < 1 or name in bands:
+        if not name or not number.strip().isdigit() or name in bands:
             raise typer.BadParameter(f"'{text}': write name=number pairs, each name once, like red=5,green=3,blue=2")
         bands[name] = int(number)
-    return bands
+    try:
+        return read_bands(bands)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def parse_stretch(text: str | None) -> str | None:
+    """`LO,HI`, `none` or `match`; None for `auto`."""
+    try:
+        return None if text is None else read_stretch(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--stretch {error}") from None
+
+
+def parse_tta(text: str) -> str:
+    """One of the views that there are."""
+    if text not in TTA:
+        raise typer.BadParameter(f"no test-time augmentation '{text}', choose one of: {', '.join(TTA)}")
+    return text
+
+
+def parse_number(number: float | None) -> float | None:
+    """A number that is one: `nan` passes every comparison."""
+    if number is not None and math.isnan(number):
+        raise typer.BadParameter("'nan' is no number")
+    return number
 
 
 def parse_nodata(text: str | None) -> tuple[float, ...]:

@@ -7,11 +7,10 @@ from geounet.engines.machine import best_device
 from geounet.engines.views import VIEWS
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
+from geounet.options import TTA
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "f32", "bf16", "fp16")
-TTA = tuple(VIEWS)
-"""Names of test-time augmentations."""
 
 
 def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto", *, onnx: bool = False) -> EngineSpec:
@@ -77,8 +76,8 @@ def open_engine(
 ) -> Engine:
     """The engine for a resolved `spec`. `upsample` enlarges every chip for the network and its scores back.
 
-    `tta`, one of `TTA`, has it score every chip in several views and average them. `compiled` lets a GPU run the
-    network through `torch.compile`.
+    `tta`, one of `geounet.options.TTA`, has it score every chip in several views and average them. `compiled` lets a
+    GPU run the network through `torch.compile`.
     """
     if tta == "none":
         return _open(bundle, spec, chip_size, upsample, compiled)

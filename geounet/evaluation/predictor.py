@@ -46,7 +46,7 @@ def chip_size_for(samples: Iterable["Sample"], usual: int) -> int:
 
 
 class Predictor:
-    """A bundle and its engine; `tta` is one of `geounet.engines.choose.TTA`, `chip_size` the bundle's if not given."""
+    """A bundle and its engine; `tta` is one of `geounet.options.TTA`, `chip_size` the bundle's if not given."""
 
     def __init__(
         self,

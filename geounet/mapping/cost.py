@@ -120,6 +120,11 @@ def require_disk(cost: Cost, out: Path, already_there: int = 0) -> None:
     free = disk_usage(out).free + already_there
     if free < cost.disk:
         raise ResourceError(
-            f"{out}: the map takes about {cost.disk / 1e9:.1f} GB of disk while it is made and "
-            f"{free / 1e9:.1f} GB are free: make room or choose another -o"
+            f"{out}: the map takes about {_size(cost.disk)} of disk while it is made and {_size(free)} are free: "
+            "make room or choose another -o"
         )
+
+
+def _size(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -12,7 +12,7 @@ class Plan:
     """What runs, on what, in chips of which size; sizes in pixels of the map's grid.
 
     `block_chips` is the number of chips across a block of columns; 0 maps the whole width at once. `tta` is one
-    of `geounet.engines.choose.TTA`. `compiled` runs the network through `torch.compile`.
+    of `geounet.options.TTA`. `compiled` runs the network through `torch.compile`.
     """
 
     engine: str

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geounet.model.bundle import Normalisation, Quantiles
+from geounet.options import read_stretch
 from tiles.errors import SceneError
 
 Array = npt.NDArray[Any]
@@ -125,17 +126,15 @@ def parse_stretch(text: str) -> Stretch | None:
 
     Raises SceneError for anything else.
     """
-    word = text.strip().lower()
-    if word == "match":
+    try:
+        word = read_stretch(text)
+    except ValueError as error:
+        raise SceneError(f"--stretch {error}") from error
+    if word in (None, "match"):
         return None
     if word == "none":
         return Stretch("none")
-    try:
-        low, high = (float(part) for part in word.split(","))
-    except ValueError:
-        low, high = 0.0, 0.0
-    if not (np.isfinite([low, high]).all() and low < high):
-        raise SceneError(f"--stretch '{text}' is not understood: give LO,HI (for example 0,2047), none or match")
+    low, high = (float(part) for part in str(word).split(","))
     return Stretch("linear", (BandStretch(low, high, 1.0, 0.0, 255.0),))
 
 

@@ -17,6 +17,7 @@ from geounet.outputs.files import CLASSES, COG, MAP_FILES, PROBABILITIES, MapFil
 from tiles.errors import VectorError
 from tiles.georef import Georef
 from tiles.legend import Legend
+from tiles.longitudes import turned_extent
 from tiles.scene.scene import Scene
 from tiles.scene.source import gdal_environment, open_dataset
 from tiles.vectors.wgs84 import ToWgs84
@@ -86,12 +87,9 @@ def _footprint(georef: Georef) -> tuple[dict[str, Any] | None, list[float] | Non
     except VectorError:
         return None, None
     west, south, east, north = to_wgs84.bounds
-    bbox = [_turned(west), south, _turned(east), north]
+    west, east = turned_extent(west, east)
+    bbox = [west, south, east, north]
     return shapely.geometry.mapping(shapely.orient_polygons(outline)), [round(v, 7) for v in bbox]
-
-
-def _turned(lon: float) -> float:
-    return lon if -180 <= lon <= 180 else (lon + 180) % 360 - 180
 
 
 def _projection(georef: Georef) -> dict[str, Any]:

@@ -58,8 +58,10 @@ class Database:
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if self._version() == SCHEMA_VERSION:
+                return  # nothing to write: on a full disk, too, there is a service to make room with
             with self.write() as db:
-                version = int(db.execute("PRAGMA user_version").fetchone()[0])
+                version = self._version()
                 if version not in (0, SCHEMA_VERSION):
                     raise StorageError(
                         f"{path} was made by another version of geounet (schema {version}, this one reads "
@@ -70,6 +72,9 @@ class Database:
                 db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
             raise StorageError(f"{path} cannot be used as the service's database: {error}") from error
+
+    def _version(self) -> int:
+        return int(self.connection().execute("PRAGMA user_version").fetchone()[0])
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection; statements outside `write` commit one by one."""
@@ -127,6 +132,6 @@ def _in_words(error: sqlite3.OperationalError) -> Exception:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension that says where it happened
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyError("the database is held by others for too long: try again in a moment")
-    if code == sqlite3.SQLITE_FULL:
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):  # where the log cannot grow the second is said
         return StorageError("the disk is full: delete scenes or maps, or try again later")
     return error

@@ -4,6 +4,7 @@
     incoming/ID.part       an upload on its way in, locked by the process that writes it
     scenes/ID/scene.tif    one folder an upload; `geounet.service.scenes`
     work/ID/               where a job works; what an interrupted one left is gone on from
+    ballast                room to give free, so that things can be deleted from a full disk
     maps/ID/               a finished map, moved here in one step; `geounet.service.maps`
 
 What concerns more than one table is here, each in one transaction.
@@ -11,10 +12,11 @@ What concerns more than one table is here, each in one transaction.
 
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from geounet.service.ballast import Ballast
 from geounet.service.database import Database
 from geounet.service.errors import ConflictError, QuotaError, StorageError, TooLargeError
 from geounet.service.jobs import Job, JobState, Queue
@@ -25,6 +27,8 @@ from geounet.service.uploads import Share, Upload
 from tiles.durable import sync_folder
 
 DATABASE_FILE = "geounet.sqlite3"
+
+Result = TypeVar("Result")
 
 
 class Store:
@@ -39,10 +43,22 @@ class Store:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self.root} cannot be the data folder: {error.strerror}") from error
-        self.database = Database(self.root / DATABASE_FILE)
+        self.ballast = Ballast(self.root)
+        self.database = self.even_if_full(Database, self.root / DATABASE_FILE)
         self.queue = Queue(self.database)
         self.scenes = Scenes(self.database, self.root / "scenes")
         self.maps = Maps(self.database, self.root / "maps")
+
+    def even_if_full(self, work: Callable[..., Result], *given: Any) -> Result:
+        """Do what has to be possible on a full disk: whatever frees room, or ends a job. Raises what `work` raises."""
+        try:
+            return work(*given)
+        except StorageError:
+            if not self.ballast.drop():
+                raise
+            return work(*given)
+        finally:
+            self.ballast.take_on()
 
     # -- room --------------------------------------------------------------------------------------------------
 
@@ -89,7 +105,10 @@ class Store:
         )
 
     def delete_scene(self, scene_id: str) -> None:
-        """Remove a scene. Raises NotFoundError, and ConflictError while an open job needs it."""
+        """Remove a scene, also from a full disk. Raises NotFoundError, and ConflictError while an open job needs it."""
+        self.even_if_full(self._delete_scene, scene_id)
+
+    def _delete_scene(self, scene_id: str) -> None:
         with self.database.write() as db:
             busy = self.queue.open_job_of(db, scene_id)
             if busy is not None:
@@ -99,7 +118,10 @@ class Store:
         self.scenes.discard(scene_id)
 
     def delete_map(self, map_id: str) -> None:
-        """Remove a map and its job's record. Raises NotFoundError."""
+        """Remove a map and its job's record, also from a full disk. Raises NotFoundError."""
+        self.even_if_full(self._delete_map, map_id)
+
+    def _delete_map(self, map_id: str) -> None:
         with self.database.write() as db:
             self.maps.remove(db, map_id)
             self.queue.forget_job(db, map_id)
@@ -125,6 +147,16 @@ class Store:
                 sync_folder(target.parent)
             self.maps.record(db, job, self.scenes.name(db, job.scene) or job.scene)
         self.discard_work(job)
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job, also on a full disk, and remove what it has left. Raises NotFoundError, ConflictError."""
+        return self.even_if_full(self._cancel, job_id)
+
+    def _cancel(self, job_id: str) -> Job:
+        job = self.queue.cancel(job_id)
+        if not job.state.open:
+            self.discard_work(job)
+        return job
 
     def discard_work(self, job: Job) -> None:
         """Remove what a job has left in its working folder."""

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import pytest
 import rasterio
 from pystac.validation import JsonSchemaSTACValidator
 
+from api.schemas.requests import JobOptions
 from api.schemas.responses import Accepted, FeatureCollectionOut, JobOut, Jobs, MapOut, Maps
 from geounet.service.features.layer import FeatureLayer
 from geounet.service.settings import ServiceSettings
@@ -83,6 +86,31 @@ def test_a_job_becomes_a_map_with_everything(http: httpx2.Client, done: JobOut, 
     assert done.progress.done == done.progress.total
     for name in ("summary.json", "run.json"):
         assert str(working.data) not in http.get(f"/maps/{done.id}/{name}").text
+
+
+def test_a_map_of_the_service_is_the_map_of_the_command_byte_for_byte(
+    done: JobOut, working: Any, tmp_path: Path, bundles: Path
+) -> None:
+    """All files but the record of the run; the service adds the texts of its pages."""
+    scene = tmp_path / "scene.tif"  # what the service calls every scene
+    scene.write_bytes(next((working.data / "scenes" / done.scene).glob("scene.tif")).read_bytes())
+    out = tmp_path / "map"
+    command = [sys.executable, "-m", "geounet", "predict", str(scene), "-o", str(out), "-m", str(bundles / "toy")]
+    subprocess.run([*command, "--min-area", "2"], check=True, capture_output=True, timeout=300)
+    theirs = {p.name: p.read_bytes() for p in (working.data / "maps" / done.id).iterdir()}
+    ours = {p.name: p.read_bytes() for p in out.iterdir()}
+    assert "classes.tif.aux.xml" in ours
+    assert set(theirs) - set(ours) == {"features.sqlite3"}
+    assert set(ours) <= set(theirs)
+    assert [name for name in ours if name != "run.json" and ours[name] != theirs[name]] == []
+
+
+def test_a_file_that_a_map_lacks_names_an_option_that_there_is(http: httpx2.Client, done: JobOut) -> None:
+    for name, option in (("probabilities.tif", "probabilities"), ("polygons.fgb", "formats")):
+        answer = http.get(f"/maps/{done.id}/{name}")
+        assert answer.status_code == 404
+        assert f"option {option}" in answer.json()["detail"]
+        assert option in JobOptions.model_fields
 
 
 def test_a_map_is_a_stac_item_whose_assets_can_be_fetched(http: httpx2.Client, done: JobOut) -> None:

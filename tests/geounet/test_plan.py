@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geounet.engines.choose import TTA
 from geounet.engines.engine import EngineSpec
 from geounet.errors import ResourceError
 from geounet.mapping.cost import Cost, Pixels, cost_of, device_memory_needed, memory_needed, require_disk
 from geounet.mapping.pipeline import map_scene
 from geounet.mapping.planner import make_plan
 from geounet.model.bundle import ModelBundle
-from geounet.options import Options
+from geounet.options import TTA, Options
 from tiles.errors import GridError
 
 SPEC = EngineSpec("openvino", "cpu", "bf16")

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geounet.engines.choose import TTA, open_engine
+from geounet.engines.choose import open_engine
 from geounet.engines.engine import EngineSpec
 from geounet.engines.views import VIEWS, Views, turned, turned_back
 from geounet.errors import EngineError
@@ -20,7 +20,7 @@ from geounet.mapping.pipeline import map_scene
 from geounet.model.bundle import ModelBundle
 from geounet.model.scorer import Scorer
 from geounet.model.stretch import Stretch
-from geounet.options import Options
+from geounet.options import TTA, Options
 from tiles.chips.cut import Chip
 from tiles.chips.grid import ChipGrid
 from tiles.errors import OutputError

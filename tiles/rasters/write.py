@@ -50,7 +50,8 @@ def _write_cog(spool: Spool, layer: str, georef: Georef, legend: Legend, target:
         for overview in overviews:
             _vrt_path(overview).write_text(_overview_vrt(overview), encoding="utf-8")
         _vrt_path(raw).write_text(_vrt(raw, overviews, layer, georef, legend), encoding="utf-8")
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, GDAL_NUM_THREADS="ALL_CPUS"):
+        # The class names go into a sidecar, also where a process that reads strangers' files has sidecars switched off.
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB, GDAL_NUM_THREADS="ALL_CPUS", GDAL_PAM_ENABLED="YES"):
             rasterio.shutil.copy(
                 _vrt_path(raw),
                 target,

@@ -15,6 +15,7 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from tiles.errors import SceneError
+from tiles.longitudes import nearest_turn
 from tiles.scene.source import gdal_environment, open_dataset
 
 _STEP_PIXELS = 4_000_000
@@ -38,6 +39,18 @@ def cut_area(scene: Path, area: Mapping[str, Any], target: Path, assume_crs: str
     return target
 
 
+def check_area(scene: Path, area: Mapping[str, Any], assume_crs: str | None = None) -> None:
+    """Raise SceneError where `cut_area` would, without reading a pixel: no grid, or an area that misses the scene."""
+    with gdal_environment(scene), open_dataset(scene) as dataset:
+        polygon = _in_pixels(dataset, str(scene), area, assume_crs)
+        window = _window(polygon, dataset, str(scene))
+        touched = shapely.box(
+            window.col_off, window.row_off, window.col_off + window.width, window.row_off + window.height
+        )
+        if not polygon.intersects(touched):
+            raise SceneError(f"{scene} does not touch the area of interest: give the area in longitude and latitude")
+
+
 def _in_pixels(dataset: Any, name: str, area: Mapping[str, Any], assume_crs: str | None) -> BaseGeometry:
     """The area in (column, row) coordinates of the scene."""
     crs = dataset.crs.to_wkt() if dataset.crs else assume_crs
@@ -52,6 +65,9 @@ def _in_pixels(dataset: Any, name: str, area: Mapping[str, Any], assume_crs: str
         raise SceneError(f"{name}: the area of interest cannot be brought into its CRS ({error})") from error
     inverse = ~dataset.transform
     x, y = np.asarray(x), np.asarray(y)
+    if CRS.from_user_input(crs).is_geographic:  # its longitudes may run past 180: the area lies where the pixels are
+        centre = dataset.transform.c + dataset.transform.a * dataset.width / 2
+        x = np.array([nearest_turn(lon, centre) for lon in x])
     columns = inverse.a * x + inverse.b * y + inverse.c
     rows = inverse.d * x + inverse.e * y + inverse.f
     if not np.isfinite(columns).all() or not np.isfinite(rows).all():

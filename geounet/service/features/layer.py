@@ -26,6 +26,7 @@ from geounet.service.features.crs_uri import CRS84
 from geounet.service.features.geometry import Carrier, read_geometries
 from geounet.service.features.search_box import BoxPart, SearchBox, Side
 from geounet.service.features.transformers import Bounds, Geometries
+from tiles.longitudes import turned_extent
 
 Ids = npt.NDArray[np.int64]
 
@@ -122,12 +123,14 @@ class FeatureLayer:
         return Carrier(self.crs, self.summary["grid"], uri)
 
     def lonlat_bounds(self) -> list[float] | None:
-        """[west, south, east, north] in degrees; None for a map without polygons."""
+        """[west, south, east, north] in degrees, west > east across the antimeridian; None without polygons."""
         if self.extent is None:
             return None
         if self._lonlat is None:
             to_lonlat = Transformer.from_crs(self.crs, "OGC:CRS84", always_xy=True)
-            self._lonlat = [round(float(v), 7) for v in to_lonlat.transform_bounds(*self.extent)]
+            west, south, east, north = to_lonlat.transform_bounds(*self.extent)
+            west, east = turned_extent(west, east)
+            self._lonlat = [round(float(v), 7) for v in (west, south, east, north)]
         return self._lonlat
 
     @contextmanager

@@ -12,6 +12,7 @@ from pyproj.exceptions import ProjError
 from geounet.service.errors import BadRequestError
 from geounet.service.features.crs_uri import NamedCrs
 from geounet.service.features.transformers import Bounds, Geometries, transformer
+from tiles.longitudes import halves, turned_extent
 
 _EDGE_POINTS = 33
 
@@ -64,15 +65,37 @@ def search_box(bounds: Bounds, crs: NamedCrs, layer: CRS, extent: Bounds | None)
     well, and parts far away may have no place in the layer's CRS. Raises BadRequestError where it is upside down.
     """
     x0, y0, x1, y1 = (bounds[1], bounds[0], bounds[3], bounds[2]) if crs.swapped else bounds
+    if crs.crs.is_geographic:
+        x0, x1 = turned_extent(x0, x1)
     if y0 > y1 or (x0 > x1 and not crs.crs.is_geographic):
         raise BadRequestError("bbox must be lower left, then upper right", "bbox")
     if extent is None:
         return SearchBox(())
-    if crs.crs.equals(layer, ignore_axis_order=True) and x0 <= x1:
-        return SearchBox((_part((x0, y0, x1, y1), None),))
-    pieces = [(x0, y0, x1, y1)] if x0 <= x1 else [(x0, y0, 180.0, y1), (-180.0, y0, x1, y1)]
-    near = [n for piece in pieces for n in _near(piece, _around(extent, layer, crs.crs))]
-    return SearchBox(tuple(_part(piece, transformer(crs.crs, layer)) for piece in near))
+    pieces = [(west, y0, east, y1) for west, east in halves(x0, x1)]
+    if crs.crs.equals(layer, ignore_axis_order=True):
+        parts = [_part(piece, None) for piece in pieces]
+    else:
+        near = [n for piece in pieces for n in _near(piece, _around(extent, layer, crs.crs))]
+        parts = [_part(piece, transformer(crs.crs, layer)) for piece in near]
+    return SearchBox(tuple(_all_turns(parts, extent) if layer.is_geographic else parts))
+
+
+def _all_turns(parts: Sequence[BoxPart], extent: Bounds) -> list[BoxPart]:
+    """The parts as they lie in a layer in degrees, whose own longitudes may run past 180 or -180."""
+    turns = [_turned_by(part, turn) for part in parts for turn in (-360.0, 0.0, 360.0)]
+    found = [part for part in turns if part.outer[0] <= extent[2] and part.outer[2] >= extent[0]]
+    return found or list(parts)
+
+
+def _turned_by(part: BoxPart, degrees: float) -> BoxPart:
+    if degrees == 0.0:
+        return part
+    west, south, east, north = part.outer
+    return BoxPart(
+        shapely.transform(part.polygon, lambda xy: xy + np.array([degrees, 0.0])),
+        (west + degrees, south, east + degrees, north),
+        tuple(Side(side.x, side.y, side.least + side.x * degrees) for side in part.sides),
+    )
 
 
 def _around(extent: Bounds, layer: CRS, crs: CRS) -> list[Bounds]:

@@ -5,6 +5,7 @@ It answers with JSON lines: `{"ready": true}` once, `{"progress": {...}}` while 
 The network stays warm between jobs.
 """
 
+import errno
 import json
 import os
 import sys
@@ -123,6 +124,8 @@ def _told(error: Exception, task: Mapping[str, Any]) -> dict[str, str]:
 
     if isinstance(error, (TilesError, GeounetError)):
         kind, detail = type(error).__name__, str(error)
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
+            kind = "ResourceError"
     elif isinstance(error, MemoryError):
         kind, detail = "ResourceError", "there is not enough memory for this scene"
     else:
@@ -131,6 +134,9 @@ def _told(error: Exception, task: Mapping[str, Any]) -> dict[str, str]:
     for path, name in ((task["scene"], task["name"]), (str(Path(task["out"]).parent / "area.tif"), task["name"])):
         detail = detail.replace(path, name)
     detail = detail.replace(str(Path(task["out"]).parent), "the job's folder")
+    # The disk is the service's: its clients can make room in it, and choose no other.
+    detail = detail.replace("make room or choose another -o", "delete scenes or maps, or map a smaller area")
+    detail = detail.replace("Make room and give the same command to go on", "Delete scenes or maps and try again")
     for flag, option in (
         ("--assume-crs", "assume_crs"),
         ("--bands", "bands"),

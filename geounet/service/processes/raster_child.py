@@ -14,9 +14,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from geounet.service.processes import antimeridian
 from geounet.service.processes.sandbox.decoders import load_decoders
 from geounet.service.processes.sandbox.kernel import Fence, enter
 from geounet.service.processes.sandbox.limits import die_with_parent, fence
+from tiles.longitudes import nearest_turn
 
 TILE_PIXELS = 256
 _MOST_PIXELS = 64_000_000
@@ -74,9 +76,9 @@ def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
             if not dataset.overviews(1) and _pixels_under(reader, place) > _MOST_PIXELS:
                 raise Missing("the raster has no overviews and the tile covers too much of it: zoom in")
             if layer != "scene":
-                image = reader.tile(*place, tilesize=TILE_PIXELS, indexes=1, resampling_method="nearest")
+                image = _read(reader, place, indexes=1, resampling_method="nearest")
             else:
-                image = reader.tile(*place, tilesize=TILE_PIXELS, indexes=_shown(dataset, request.get("bands")))
+                image = _read(reader, place, indexes=_shown(dataset, request.get("bands")))
                 image.rescale(_stretch(dataset, _shown(dataset, request.get("bands"))))
     except TileOutsideBounds as error:
         raise Missing("the map has no pixels in this tile") from error
@@ -86,10 +88,17 @@ def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
     return bytes(image.render(img_format="PNG", colormap=table))
 
 
+def _read(reader: Any, place: tuple[int, int, int], **how: Any) -> Any:
+    """The pixels of a tile. Raises TileOutsideBounds."""
+    if antimeridian.crosses(reader.dataset):
+        return antimeridian.read_tile(reader, *place, TILE_PIXELS, **how)
+    return reader.tile(*place, tilesize=TILE_PIXELS, **how)
+
+
 def _pixels_under(reader: Any, place: tuple[int, int, int]) -> float:
     """Pixels of the raster that a tile covers, about: both sizes in Web Mercator."""
-    west, south, east, north = reader.get_geographic_bounds("EPSG:4326")
     dataset = reader.dataset
+    west, south, east, north = antimeridian.extent(dataset) or reader.get_geographic_bounds("EPSG:4326")
     degrees = max((east - west) * (north - south), 1e-12)
     tile = (360 / 2 ** place[2]) ** 2
     return float(dataset.width * dataset.height * min(1.0, tile / degrees))
@@ -157,7 +166,10 @@ def _point(request: Mapping[str, Any], rasters: Rasters) -> dict[str, Any]:
         found[name] = None
         if not (math.isfinite(x) and math.isfinite(y)):
             continue
-        column, row = ~dataset.transform * (x, y)
+        if dataset.crs.is_geographic:  # its longitudes may run past 180: the place is where the pixels are
+            x = nearest_turn(x, dataset.transform.c + dataset.transform.a * dataset.width / 2)
+        back = ~dataset.transform
+        column, row = back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f
         if 0 <= column < dataset.width and 0 <= row < dataset.height:
             window = ((int(row), int(row) + 1), (int(column), int(column) + 1))
             value = int(dataset.read(1, window=window)[0, 0])
@@ -235,15 +247,19 @@ _MORE = {"regions": _regions, "zone": _zone, "picture": _picture}
 
 
 def _zooms(dataset: Any) -> dict[str, Any]:
-    """Bounds in degrees, and the zooms between which there are tiles with something new in them."""
+    """Bounds in degrees, the zooms with something new in their tiles, and where to look first: lon, lat, zoom."""
     from rio_tiler.io import Reader
 
     if dataset.crs is None:
         raise Missing("the scene has no CRS of its own grid")
+    if antimeridian.crosses(dataset):
+        return antimeridian.zooms(dataset)
     with Reader(None, dataset=dataset) as reader:
-        bounds = [round(v, 7) for v in reader.get_geographic_bounds("EPSG:4326")]
+        west, south, east, north = (round(v, 7) for v in reader.get_geographic_bounds("EPSG:4326"))
         most = min(int(reader.maxzoom), 24)
-        return {"bounds": bounds, "minzoom": min(_first_zoom(reader), most), "maxzoom": most}
+        centre = [round((west + east) / 2, 7), round((south + north) / 2, 7), min(int(reader.minzoom), most)]
+        told = {"bounds": [west, south, east, north], "center": centre}
+        return {**told, "minzoom": min(_first_zoom(reader), most), "maxzoom": most}
 
 
 def _first_zoom(reader: Any) -> int:

@@ -43,6 +43,8 @@ class Readers:
             reader = reader or self._start()
             answer = reader.ask(request, _SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
+            told = {"want": request["want"], "raster": str(request.get("path") or request.get("paths"))}
+            log.warning("a reader was killed: %s", error, extra=told)
             if reader is not None:
                 self._end(reader)
                 reader = None

@@ -8,12 +8,14 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from geounet.service.processes.sandbox.decoders import load_decoders
 from geounet.service.processes.sandbox.kernel import Fence, enter
 from geounet.service.processes.sandbox.limits import die_with_parent, fence
+from tiles.longitudes import turned_extent
 
 if TYPE_CHECKING:
     from tiles.scene.scene import Scene
@@ -79,7 +81,7 @@ def _finite(value: float | None) -> float | str | None:
 
 
 def _bounds(dataset: Any) -> list[float] | None:
-    """[west, south, east, north] in degrees, None without a CRS."""
+    """[west, south, east, north] in degrees, west > east across the antimeridian; None without a CRS."""
     from rasterio.errors import RasterioError
     from rasterio.warp import transform_bounds
 
@@ -89,7 +91,10 @@ def _bounds(dataset: Any) -> list[float] | None:
         bounds = transform_bounds(dataset.crs, "OGC:CRS84", *dataset.bounds)
     except (RasterioError, ValueError):
         return None
-    return [round(v, 7) for v in bounds] if all(math.isfinite(v) for v in bounds) else None
+    if not all(math.isfinite(v) for v in bounds):
+        return None
+    west, east = turned_extent(bounds[0], bounds[2])
+    return [round(v, 7) for v in (west, bounds[1], east, bounds[3])]
 
 
 def _gsd(dataset: Any) -> float | None:
@@ -113,6 +118,13 @@ def _fit(path: str, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     from tiles.errors import TilesError
 
     options: Any = SimpleNamespace(**wanted["options"])
+    if options.area is not None:
+        from tiles.scene.crop import check_area
+
+        try:
+            check_area(Path(path), options.area, options.assume_crs)
+        except TilesError as error:
+            return {"fits": False, "field": "options.area", "why": _told(error, path, name), "checks": []}
     grid: dict[str, int] = {}
 
     def note_grid(scene: "Scene") -> None:

@@ -13,7 +13,7 @@ import psutil
 
 from geounet.errors import GeounetError
 from geounet.service.catalog import Catalog
-from geounet.service.errors import LostLeaseError
+from geounet.service.errors import BusyError, LostLeaseError, StorageError
 from geounet.service.housekeeping import tidy
 from geounet.service.jobs import Job, JobProgress, process_alive, worker_name
 from geounet.service.processes.child import Child
@@ -81,7 +81,7 @@ class Worker:
         try:
             task = self._task(job)
         except GeounetError as error:
-            queue.fail(job, self.name, {"kind": type(error).__name__, "detail": str(error)})
+            self.store.even_if_full(queue.fail, job, self.name, {"kind": type(error).__name__, "detail": str(error)})
             return
         child = self._ready_child()
         queue.heartbeat(job, self.name, self.settings.lease_seconds, child=child.identity)
@@ -91,7 +91,7 @@ class Worker:
             self.store.publish(job, self.name)
         elif outcome == "cancelled":
             self._kill_child()
-            queue.cancelled(job, self.name)
+            self.store.even_if_full(queue.cancelled, job, self.name)
             self.store.discard_work(job)
         elif outcome == "stopped":
             self._kill_child()
@@ -99,10 +99,10 @@ class Worker:
         elif outcome == "late":
             self._kill_child()
             detail = f"the job ran longer than {self.settings.job_hours:g} hours: map a smaller area"
-            queue.fail(job, self.name, {"kind": "timeout", "detail": detail})
+            self.store.even_if_full(queue.fail, job, self.name, {"kind": "timeout", "detail": detail})
             self.store.discard_work(job)
         elif isinstance(outcome, dict):
-            queue.fail(job, self.name, outcome)
+            self.store.even_if_full(queue.fail, job, self.name, outcome)
             self.store.discard_work(job)
         else:
             how = child.how_it_ended()
@@ -141,7 +141,7 @@ class Worker:
                     return dict(message["error"])
                 elif "done" in message:
                     return "done"
-            if self.store.queue.heartbeat(job, self.name, self.settings.lease_seconds, progress):
+            if self._beat(job, progress):
                 return "cancelled"
             if self._stopping:
                 return "stopped"
@@ -149,6 +149,14 @@ class Worker:
                 return "crashed"
             if time.monotonic() > ends:
                 return "late"
+
+    def _beat(self, job: Job, progress: JobProgress | None) -> bool:
+        """Keep the lease. Returns whether a cancel was asked for. Where the disk is full, the next beat counts."""
+        try:
+            return self.store.queue.heartbeat(job, self.name, self.settings.lease_seconds, progress)
+        except (StorageError, BusyError) as error:
+            log.warning("no heartbeat: %s", error, extra={"job": job.id})
+            return False
 
     def _end_predecessor(self, job: Job) -> None:
         """Make sure that the process of the worker before us, who lost the lease, writes no more."""
