@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import geounet
-from geounet.cli import info, polygonise, predict, serve, train
+from geounet.cli import info, models, polygonise, predict, serve, train
 from geounet.errors import EngineError, GeounetError, ResourceError
 from tiles.errors import OutputError, TilesError
 
@@ -41,7 +41,7 @@ def _root(
     """Land-cover maps and polygons from satellite and aerial images."""
 
 
-for commands in (predict, info, polygonise, train, serve):
+for commands in (predict, info, models, polygonise, train, serve):
     commands.register(app)
 
 

@@ -58,14 +58,18 @@ def read_model(path: Path, most_bytes: int = MOST_BYTES) -> ModelProto:
 
     Raises BundleError, in one line, for what cannot be read or must not be used.
     """
+    return checked_model(read_bytes(path, most_bytes), str(path), partial(_refuse_outside, str(path)))
+
+
+def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """A file's content. Raises BundleError where it is larger, or cannot be read."""
     try:
         size = path.stat().st_size
         if size > most_bytes:
             raise BundleError(f"{path} has {size / 1e6:,.0f} MB; models of up to {most_bytes / 1e6:,.0f} MB are read")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    return checked_model(data, str(path), partial(_refuse_outside, str(path)))
 
 
 def checked_model(data: bytes, name: str, outside: Outside) -> ModelProto:
