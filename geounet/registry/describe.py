@@ -282,7 +282,7 @@ def _three_bands(known: Deepness, shape: Sequence[int | None]) -> tuple[str, ...
 def _layout(shape: Sequence[int | None], bands: int, name: str) -> Literal["nchw", "nhwc"]:
     first, last = shape[1] == bands, shape[3] == bands
     if first == last:
-        if first or None in (shape[1], shape[3]):
+        if first or (shape[1], shape[3]) == (None, None):
             raise BundleError(f"{name}: whether bands come first or last does not show; add --layout nchw or nhwc")
         raise BundleError(f"{name} takes {list(shape)}, which has no place for {bands} bands: check --bands")
     return "nchw" if first else "nhwc"
