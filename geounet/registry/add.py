@@ -1,9 +1,11 @@
 """Add a model that somebody brought: fetched, looked at behind a fence, described, tried on one chip, kept."""
 
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ def add_model(
     store = into or models_folder()
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as room:
+        with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as room, _speaking_of(source, Path(room)):
             found = fetch(source, Path(room), fence.file_bytes, sha256)
             made, notes = _made(found, source, told, Path(room), fence)
             check_class_names(made.legend.names)
@@ -62,6 +64,16 @@ def add_model(
     except OSError as error:
         raise BundleError(f"{store}: the model cannot be kept: {error.strerror}; set GEOUNET_MODELS") from error
     return Added(bundle, tuple(notes), found_out)
+
+
+@contextmanager
+def _speaking_of(source: str, room: Path) -> Iterator[None]:
+    """Errors name what the user gave, not the room that it is worked on in."""
+    try:
+        yield
+    except BundleError as error:
+        text = str(error).replace(f"{room / 'made' / ONNX_FILE}", source).replace(f"{room / 'made'}/", f"{source}: ")
+        raise BundleError(re.sub(f"{re.escape(str(room))}/[^/ ]*", lambda _: source, text)) from error
 
 
 def remove_model(name: str, store: Path | None = None) -> Path:
