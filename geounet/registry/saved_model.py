@@ -17,8 +17,8 @@ from pathlib import Path
 from geounet.errors import BundleError
 from geounet.registry.describe import Told
 
-DYNAMIC_WORLD = "dynamicworld"
-"""What `--preset` calls it."""
+PYTHON = "GEOUNET_TENSORFLOW_PYTHON"
+"""Environment variable: the Python that has tensorflow and tf2onnx, where it is another one than this."""
 OPSET = 17
 BANDS = ("blue", "green", "red", "rededge1", "rededge2", "rededge3", "nir", "swir1", "swir2")
 CLASSES = (
@@ -70,13 +70,25 @@ def converted_to_onnx(folder: Path, room: Path, *, squashed: bool) -> Path:
     Raises BundleError where tf2onnx or TensorFlow is not installed, and where they cannot read it.
     """
     target = room / "saved_model.onnx"
-    command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(folder), "--opset", str(OPSET)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    command = [
+        os.environ.get(PYTHON, sys.executable),
+        "-m",
+        "tf2onnx.convert",
+        "--saved-model",
+        str(folder),
+        "--opset",
+        str(OPSET),
+    ]
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" or PYTHON not in os.environ}
+    environment = {**kept, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [*command, "--output", str(target)], env=environment, capture_output=True, text=True, check=False
     )
     if "No module named" in done.stderr and done.returncode:
-        raise BundleError("reading a SavedModel needs the extra `tensorflow`: pip install 'geounet[tensorflow]'")
+        raise BundleError(
+            "reading a SavedModel needs the extra `tensorflow`: pip install 'geounet[tensorflow]', here or in a Python "
+            f"that {PYTHON} names"
+        )
     if done.returncode or not target.exists():
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise BundleError(f"{folder} cannot be converted: {last[:200]}")
