@@ -70,8 +70,10 @@ Formats = Annotated[str, typer.Option(help="Polygon files: any of gpkg,geojson,g
 Probabilities = Annotated[bool, typer.Option("--probabilities", help="Also write probabilities.tif, a band a class.")]
 ChipSize = Annotated[int | None, typer.Option(help="Pixels a chip side.", show_default="auto", min=32)]
 Overlap = Annotated[int | None, typer.Option(help="Pixels that chips share.", show_default="the model's", min=0)]
-EngineName = Annotated[str, typer.Option("--engine", help="What runs the network: auto, torch, openvino.")]
-Device = Annotated[str, typer.Option(help="Where it runs: auto, cpu, cuda, cuda:1, mps.")]
+EngineName = Annotated[str, typer.Option("--engine", help="What runs the network: auto, torch, openvino, onnxruntime.")]
+Device = Annotated[
+    str, typer.Option(help="Where it runs: auto, cpu, cuda, cuda:1, mps; onnxruntime: tensorrt, coreml, directml.")
+]
 Precision = Annotated[str, typer.Option(help="auto, f32, bf16, fp16.")]
 
 Tta = Annotated[

@@ -1,4 +1,4 @@
-"""`geounet predict`, `geounet batch` and `geounet models`."""
+"""`geounet predict` and `geounet batch`."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(predict)
     app.command()(batch)
-    app.command()(models)
 
 
 def predict(
@@ -143,15 +142,3 @@ def batch(
     else:
         screen.batch(results)
     return 0 if all(r.ok for r in results) else 3
-
-
-def models(as_json: AsJson = False) -> None:
-    """List the installed models: bands, resolution, classes, scores."""
-    from geounet.cli.screen import Screen
-    from geounet.model.bundle import ModelBundle, shipped_bundles
-
-    bundles = [ModelBundle.load(name) for name in shipped_bundles()]
-    if as_json:
-        typer.echo(json.dumps([b.card.model_dump(mode="json") for b in bundles], indent=2))
-    else:
-        Screen().models(bundles)

@@ -1,7 +1,7 @@
 """What the command line shows: progress, tables, notices. Results go to standard output, all else to the error one."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -109,11 +109,18 @@ class Screen:
             table = Table(show_header=False, box=None, pad_edge=False)
             table.add_row("  bands", ", ".join(card.bands))
             table.add_row("  resolution", f"{card.gsd_m[0]:g}-{card.gsd_m[1]:g} m a pixel")
-            table.add_row("  classes", ", ".join(bundle.legend.names))
+            table.add_row("  classes", escape(", ".join(bundle.legend.names)))
             for score in card.scores:
                 table.add_row("  mIoU", f"{score.miou:.3f} on {escape(score.data)}")
             table.add_row("  digest", bundle.digest[:12])
             self.out.print(table)
+
+    def facts(self, told: "Mapping[str, str]") -> None:
+        """More about the model above, a line each."""
+        table = Table(show_header=False, box=None, pad_edge=False)
+        for name, text in told.items():
+            table.add_row(f"  {escape(name)}", escape(text))
+        self.out.print(table)
 
 
 class BatchBars:

@@ -91,11 +91,11 @@ def write_model(bundle: ModelBundle, chip_size: int, upsample: float, form: Form
 
 def _write_onnx(bundle: ModelBundle, chip_size: int, upsample: float, target: Path) -> None:
     if bundle.card.onnx is not None:
-        from geounet.model.onnx_scorer import onnx_scorer, save
+        from geounet.model.onnx_scorer import checked_bytes, onnx_scorer
 
-        save(onnx_scorer(bundle, chip_size, upsample), str(target))
+        target.write_bytes(checked_bytes(onnx_scorer(bundle, chip_size, upsample)))
         return
-    from geounet.engines.onnx_export import export
+    from geounet.model.onnx_export import export
     from geounet.model.scorer import Scorer
 
     export(Scorer(bundle, chip_size, upsample), (len(bundle.bands), chip_size), target)

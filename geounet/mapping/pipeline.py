@@ -158,10 +158,13 @@ class _Job:
                 self._predict_block(block, engine, thumbnail, report)
 
     def _predict_block(self, block: Block, engine: Engine, thumbnail: "Thumbnail", report: "Reporter") -> None:
+        from geounet.model.reflectance import picture_of
+
         grid = self.plan.grid(self.scene.georef.shape)
         first = grid.rows.first_touching(self.spool.next_row)
         pairs = np.array((self.spool.audit or {"pairs": 0})["pairs"], dtype=np.int64)
-        chips = thumbnail.tap(cut(self.scene, grid, first, block), self.stretch.apply)
+        prepare = picture_of(self.stretch, self.bundle.card.reflectance_one)
+        chips = thumbnail.tap(cut(self.scene, grid, first, block), prepare)
         strips = blend(
             engine.predict(chips, self.stretch),
             grid,

@@ -252,10 +252,12 @@ class ModelBundle:
         return {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()}
 
 
-def save_bundle(folder: Path, card: dict[str, Any], state: "dict[str, torch.Tensor]", readme: str) -> ModelBundle:
+def save_bundle(
+    folder: Path, card: dict[str, Any], state: "dict[str, torch.Tensor]", readme: str, *, half: bool = True
+) -> ModelBundle:
     """Write a bundle: weights, `model.json` (its `weights` filled in here), model card text.
 
-    Weights are kept in half precision, a tensor that half cannot hold in single.
+    Weights are kept in half precision, a tensor that half cannot hold in single; all as they are without `half`.
 
     `card` holds the fields of `ModelCard` without `weights`. Raises BundleError where they do not validate.
     """
@@ -263,7 +265,11 @@ def save_bundle(folder: Path, card: dict[str, Any], state: "dict[str, torch.Tens
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {k: _in_half(v).contiguous().cpu() for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    kept = {
+        k: (_in_half(v) if half else v).contiguous().cpu()
+        for k, v in state.items()
+        if not k.endswith("num_batches_tracked")
+    }
     if not all(bool(torch.isfinite(v).all()) for v in kept.values()):
         raise BundleError(f"{folder}: weights that are not finite cannot be saved")
     save_file(kept, folder / WEIGHTS_FILE)

@@ -58,14 +58,18 @@ def read_model(path: Path, most_bytes: int = MOST_BYTES) -> ModelProto:
 
     Raises BundleError, in one line, for what cannot be read or must not be used.
     """
+    return checked_model(read_bytes(path, most_bytes), str(path), partial(_refuse_outside, str(path)))
+
+
+def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """A file's content. Raises BundleError where it is larger, or cannot be read."""
     try:
         size = path.stat().st_size
         if size > most_bytes:
             raise BundleError(f"{path} has {size / 1e6:,.0f} MB; models of up to {most_bytes / 1e6:,.0f} MB are read")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    return checked_model(data, str(path), partial(_refuse_outside, str(path)))
 
 
 def checked_model(data: bytes, name: str, outside: Outside) -> ModelProto:
@@ -112,14 +116,15 @@ def opset(model: ModelProto) -> int:
 
 
 def shown(text: str, most: int = 60) -> str:
-    """A stranger's text for a message: printable, and not long."""
+    """A stranger's text for a message: printable, and not long. What is not UTF-8 comes from the parser as bytes."""
+    text = text if isinstance(text, str) else repr(text)
     plain = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
     return plain if len(plain) <= most else f"{plain[:most]}..."
 
 
 def printable(text: str, most: int = MOST_NAME) -> bool:
-    """Whether a text can stand in a line: no control characters, not longer than `most`."""
-    return len(text) <= most and all(c.isprintable() for c in text)
+    """Whether a text can stand in a line: UTF-8, no control characters, not longer than `most`."""
+    return isinstance(text, str) and len(text) <= most and all(c.isprintable() for c in text)
 
 
 def _refuse_outside(path: str, tensor: TensorProto) -> None:
@@ -235,9 +240,13 @@ def _check_tensor(tensor: TensorProto, name: str) -> None:
 
 
 def _check_names(model: ModelProto, name: str) -> None:
+    if any(not isinstance(e.value, str) for e in model.metadata_props):
+        raise BundleError(f"{name} holds metadata that is no text (UTF-8): refused")
     texts = [e.key for e in model.metadata_props]
     texts += [v.name for v in (*model.graph.input, *model.graph.output)]
-    texts += [t for n in _all_nodes(model) for t in (n.name, *n.input, *n.output)]
+    texts += [t for n in _all_nodes(model) for t in (n.name, n.op_type, n.domain, *n.input, *n.output)]
+    texts += [t.name for t in _initializers(model.graph)]
+    texts += [t for f in model.functions for t in (f.name, f.domain, *f.input, *f.output)]
     bad = next((text for text in texts if not printable(text)), None)
     if bad is not None:
         raise BundleError(f"{name} holds the name '{shown(bad)}', which is too long or cannot be printed: refused")

@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from geounet.errors import BundleError
-from geounet.model.onnx_checks import only_input, opset, outputs, read_model
+from geounet.model.onnx_checks import only_input, opset, outputs, read_model, shown
 
 if TYPE_CHECKING:
     from geounet.model.bundle import ModelBundle
@@ -151,11 +151,12 @@ class _Builder:
         return self.apply("Div", y, self.apply("Conv", y, ones))
 
 
-def save(model: ModelProto, path: "str") -> None:
-    """Write a model. Raises BundleError where the standard's own checker finds it malformed."""
+def checked_bytes(model: ModelProto) -> bytes:
+    """The model as it lies in a file. Raises BundleError where the standard's own checker finds it malformed."""
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
-        raise BundleError(f"the network's graph is malformed ({first[:200]}): export it again") from error
-    onnx.save_model(model, path)
+        raise BundleError(f"the network's graph is malformed ({shown(first, 200)}): export it again") from error
+    data: bytes = model.SerializeToString()
+    return data

@@ -5,7 +5,7 @@ said, and a choice made by values alone is a warning. Sentinel-2 counts are refl
 since 25 January 2022 (processing baseline 04.00) hold 1,000 more (Sentinel-2 Products Specification Document, 14.9).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from geounet.errors import MismatchError
-from geounet.model.stretch import BandStretch, Stretch, parse_stretch
+from geounet.model.stretch import BandStretch, Float32, Stretch, parse_stretch
 from tiles.errors import SceneError
 
 SENTINEL_ONE = 10_000.0
 SENTINEL_OFFSET = 1_000.0
 _OFFSET_FLOOR = 900.0
+_WHITE = 0.35
 _BRIGHTEST = 2.5
 """Reflectance above 1 is glint or snow on a slope; numbers beyond this are counts."""
 
@@ -82,6 +83,14 @@ def reflectance_stretch(found: Reflectance, dtype: np.dtype[Any], one: float, fi
         low, high = found.zero - 4 * span, found.zero + 12 * span
     ends = [(count - found.zero) / span * one for count in (low, high)]
     return Stretch("reflectance", tuple(BandStretch(low, high, 1.0, ends[0], ends[1], fill) for fill in fills))
+
+
+def picture_of(stretch: Stretch, one: float | None) -> Callable[[npt.NDArray[Any], npt.NDArray[np.bool_]], Float32]:
+    """What brings counts and validity to 0-255 for a picture: the stretch, or reflectance with 0.35 as white."""
+    if one is None:
+        return stretch.apply
+    factor = np.float32(255.0 / (_WHITE * one))
+    return lambda counts, valid: np.clip(stretch.apply(counts, valid) * factor, 0.0, 255.0)
 
 
 def _chosen(choice: str) -> Reflectance:

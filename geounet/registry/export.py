@@ -133,7 +133,7 @@ def mlm_metadata(bundle: ModelBundle, side: int) -> dict[str, Any]:
 def _from_torch(bundle: ModelBundle, side: int, target: Path) -> Any:
     import onnx
 
-    from geounet.engines.onnx_export import export
+    from geounet.model.onnx_export import export
     from geounet.model.scorer import Scorer
 
     export(Scorer(bundle, side), (len(bundle.bands), side), target)

@@ -15,6 +15,8 @@ from geounet.engines.engine import EngineSpec
 from geounet.errors import BundleError, EngineError
 from geounet.model.bundle import ModelBundle
 from geounet.model.stretch import Stretch
+from geounet.registry.add import add_model
+from geounet.registry.describe import Told
 from geounet.registry.export import export_model
 from tiles.chips.cut import Chip
 from tiles.window import Window
@@ -30,11 +32,11 @@ def file(bundle: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_model(bundle, tmp_path_factory.mktemp("export") / "toy.onnx", SIDE)
 
 
-def ours(bundle: ModelBundle, counts: Any) -> Any:
+def ours(bundle: ModelBundle, counts: Any, engine: str = "torch") -> Any:
     side = counts.shape[-1]
     chip = Chip(0, 0, Window(0, 0, side, side), counts, np.ones((side, side), dtype=bool))
-    engine = open_engine(bundle, EngineSpec("torch", "cpu", "f32"), side)
-    return next(iter(engine.predict([chip], Stretch("none")))).probabilities
+    opened = open_engine(bundle, EngineSpec(engine, "cpu", "f32"), side)
+    return next(iter(opened.predict([chip], Stretch("none")))).probabilities
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")  # geodeep always asks for CUDA
@@ -82,6 +84,15 @@ def test_a_bundle_that_is_an_onnx_file_is_exported_as_well(
     mine = next(iter(engine.predict([chip], Stretch("none")))).probabilities
     assert mine is not None
     assert np.abs(theirs[0] - mine).max() < 1e-4
+
+
+def test_what_is_exported_is_added_again_and_says_the_same(bundle: ModelBundle, file: Path, tmp_path: Path) -> None:
+    back = add_model(str(file), Told(name="back"), into=tmp_path).bundle
+    assert [c.model_dump(exclude={"value"}) for c in back.card.legend] == [
+        c.model_dump(exclude={"value"}) for c in bundle.card.legend
+    ]
+    counts = np.random.default_rng(0).integers(0, 256, (3, 64, 64)).astype(np.uint8)
+    assert np.abs(ours(back, counts, "onnxruntime") - ours(bundle, counts)).max() < 1e-4
 
 
 def test_what_cannot_be_written_leaves_nothing(bundle: ModelBundle, tmp_path: Path) -> None:
