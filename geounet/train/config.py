@@ -117,6 +117,7 @@ class TrainConfig(DataConfig):
     threads: Annotated[int, Field(ge=1)] | None = None
     architecture: Architecture = Architecture(arguments={"decoder_channels": [128, 64, 48, 32, 16]})
     gsd_m: tuple[Positive, Positive]
+    context_gsd_m: Positive | None = None
     chip_size: int = 512
     overlap: int = 128
     sampling: SamplingConfig = SamplingConfig()
