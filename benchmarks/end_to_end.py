@@ -36,7 +36,9 @@ class _AsIs(Stretch):
 
 def forward_only(bundle: ModelBundle, plan: Plan, chips: int = 16) -> dict[str, float]:
     """Wall and processor seconds a megapixel of the engine alone, on chips that lie in its memory as floats."""
-    engine = open_engine(bundle, plan.spec, plan.chip_size, plan.upsample, plan.tta, compiled=plan.compiled)
+    engine = open_engine(
+        bundle, plan.spec, plan.chip_size, plan.upsample, plan.tta, plan.context, compiled=plan.compiled
+    )
     if plan.device == "cpu":
         work = _on_cpu(engine, bundle, plan, chips)
     else:

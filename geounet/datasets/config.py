@@ -47,14 +47,17 @@ class SplitConfig(Part):
 class PlacesConfig(Part):
     """The table that says which place an image shows; crops are then drawn by place, not by pixel.
 
-    `csv` has a row an image: its file (the suffix may be missing), its place, and its ground resolution in metres in
-    the column `gsd_m`, if that is given. `surveys`: places taken by one survey count as one place in every split.
+    `csv` has a row an image: its file (the suffix may be missing), its place, and, where the columns are named, its
+    ground resolution in metres and what the imagery's licence asks to say. `surveys`: places taken by one survey count
+    as one place in every split.
     """
 
     csv: str
     file_column: str = "name"
     place_column: str = "place"
     gsd_column: str | None = None
+    licence_column: str | None = None
+    attribution_column: str | None = None
     surveys: tuple[tuple[str, ...], ...] = ()
 
 

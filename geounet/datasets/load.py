@@ -64,6 +64,7 @@ class Source:
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     gap: tuple[Sample, ...] = ()
+    credits: tuple["Credit", ...] = ()
 
     @property
     def name(self) -> str:
@@ -86,6 +87,17 @@ class Shown:
     place: str
     survey: str
     gsd_m: float | None
+    licence: str = ""
+    attribution: str = ""
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Places whose imagery asks for the same words: the licence and whom to name."""
+
+    places: tuple[str, ...]
+    licence: str
+    attribution: str
 
 
 @dataclass(frozen=True)
@@ -177,15 +189,15 @@ def _load_source(source: SourceConfig, config: DataConfig, codes: LabelCodes, fo
     if source.split.block_m is not None:
         train, val, gap = split_by_block([*train, *val], source.split, source.name)
     _check_apart(source.name, train, val)
-    return Source(source, tuple(train), tuple(val), tuple(gap))
+    return Source(source, tuple(train), tuple(val), tuple(gap), _credits([shown[s.name] for s in train if shown]))
 
 
 def _shown(name: str, places: PlacesConfig | None, folder: Path, files: list[str]) -> dict[str, Shown]:
     """What the table of places says of each file that it names."""
     if places is None:
         return {}
-    columns = (places.file_column, places.place_column, *([places.gsd_column] if places.gsd_column else []))
-    table = _read_table(folder / places.csv, columns)
+    wanted = (places.gsd_column, places.licence_column, places.attribution_column)
+    table = _read_table(folder / places.csv, (places.file_column, places.place_column, *(c for c in wanted if c)))
     surveys = {place: "+".join(survey) for survey in places.surveys for place in survey}
     known = {row[places.place_column] for row in table}
     strange = sorted(set(surveys) - known)
@@ -196,8 +208,22 @@ def _shown(name: str, places: PlacesConfig | None, folder: Path, files: list[str
         place = row[places.place_column]
         gsd_m = float(row[places.gsd_column]) if places.gsd_column else None
         for file in _names_of(row[places.file_column]):
-            found[file] = Shown(place, surveys.get(place, place), gsd_m)
+            found[file] = Shown(place, surveys.get(place, place), gsd_m, *_words(row, places))
     return {file: found[file] for file in files if file in found}
+
+
+def _words(row: dict[str, Any], places: PlacesConfig) -> tuple[str, str]:
+    licence, attribution = (row[c] if c else "" for c in (places.licence_column, places.attribution_column))
+    return licence, attribution
+
+
+def _credits(shown: Sequence[Shown]) -> tuple[Credit, ...]:
+    """The words of the imagery that was trained on, places that ask for the same together."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for s in shown:
+        if s.licence or s.attribution:
+            found.setdefault((s.licence, s.attribution), []).append(s.place)
+    return tuple(Credit(tuple(dict.fromkeys(places)), *words) for words, places in found.items())
 
 
 def _with_place(sample: Sample, source: SourceConfig, shown: Shown | None) -> Sample:

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from geounet.engines.engine import Engine, EngineSpec
 from geounet.engines.machine import best_device
-from geounet.engines.views import VIEWS
+from geounet.engines.views import VIEWS, views_of
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
 from geounet.options import TTA
@@ -71,19 +71,22 @@ def open_engine(
     chip_size: int,
     upsample: float = 1.0,
     tta: str = "none",
+    context: float = 1.0,
     *,
     compiled: bool = False,
 ) -> Engine:
     """The engine for a resolved `spec`. `upsample` enlarges every chip for the network and its scores back.
 
-    `tta`, one of `geounet.options.TTA`, has it score every chip in several views and average them. `compiled` lets a
-    GPU run the network through `torch.compile`.
+    `tta`, one of `geounet.options.TTA`, has it score every chip in several views and average them; `context` adds a
+    coarser view, at that scale. `compiled` lets a GPU run the network through `torch.compile`.
     """
-    if tta == "none":
+    if tta == "none" and context == 1.0:
         return _open(bundle, spec, chip_size, upsample, compiled)
     from geounet.engines.tta import AugmentedEngine
 
-    return AugmentedEngine(VIEWS[tta], lambda scale: _open(bundle, spec, chip_size, upsample * scale, compiled))
+    return AugmentedEngine(
+        views_of(tta, context), lambda scale: _open(bundle, spec, chip_size, upsample * scale, compiled)
+    )
 
 
 def check_tta(tta: str) -> str:

@@ -1,7 +1,7 @@
 """The views of a chip that test-time augmentation averages."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tiles.chips.arrays import namespace
@@ -31,6 +31,12 @@ VIEWS: Mapping[str, Views] = {
     "all": Views(tuple(range(8)), _SCALES),
 }
 """By name: as it is; 4 turns and mirror images that keep rows rows; all 8; 3 scales; all 8 at 3 scales."""
+
+
+def views_of(tta: str, context: float = 1.0) -> Views:
+    """The views of `VIEWS[tta]` and, with a `context` other than 1, all its turns once more at that scale."""
+    views = VIEWS[tta]
+    return views if context == 1.0 else replace(views, scales=(*views.scales, context))
 
 
 def turned(image: Any, turn: int) -> Any:

@@ -64,18 +64,29 @@ class Predictor:
         self.chip_size = chip_size or bundle.card.chip_size
         self.overlap = min(bundle.card.overlap, self.chip_size // 2)
         spec = resolve(engine, device, precision, onnx=bundle.card.onnx is not None)
-        self.engine: Engine = open_engine(bundle, spec, self.chip_size, tta=check_tta(tta))
+        self._engines: dict[float, Engine] = {}
+        self._open = lambda scale: open_engine(bundle, spec, self.chip_size, 1.0, check_tta(tta), scale)
+        self.engine: Engine = self._engine_for(None)
 
     def probabilities(self, counts: npt.NDArray[np.uint8], gsd_m: float | None = None) -> Float32:
-        """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255."""
-        total = self._stitched(counts)
+        """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255.
+
+        `gsd_m` is the image's metres a pixel: it decides, as in a map, whether a coarser view is scored besides.
+        """
+        total = self._stitched(counts, self._engine_for(gsd_m))
         return np.asarray(total / np.sum(total, axis=0, keepdims=True), dtype=np.float32)
 
-    def _stitched(self, counts: npt.NDArray[np.uint8]) -> Float32:
+    def _engine_for(self, gsd_m: float | None) -> "Engine":
+        scale = 1.0 if gsd_m is None else round(self.bundle.card.context_scale(gsd_m), 4)
+        if scale not in self._engines:
+            self._engines[scale] = self._open(scale)
+        return self._engines[scale]
+
+    def _stitched(self, counts: npt.NDArray[np.uint8], engine: "Engine") -> Float32:
         grid = ChipGrid((counts.shape[1], counts.shape[2]), self.chip_size, self.overlap)
         chips = cut(ImageScene(np.ascontiguousarray(counts)), grid)
-        scores = self.engine.predict(chips, Stretch("none"))
-        blended = self.engine.fetch(blend(scores, grid, self.bundle.legend, probabilities=True))
+        scores = engine.predict(chips, Stretch("none"))
+        blended = engine.fetch(blend(scores, grid, self.bundle.legend, probabilities=True))
         strips = [s.probabilities for s in blended]
         whole = np.concatenate([s for s in strips if s is not None], axis=1).astype(np.float32)
         return np.asarray(np.maximum(whole, 0.25) / 100, dtype=np.float32)  # one byte a percent: nothing is impossible

@@ -7,7 +7,6 @@ from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 from geounet.engines.machine import batch_size
-from geounet.engines.views import VIEWS
 from geounet.errors import ResourceError
 from tiles.chips.cut import ROWS_AT_ONCE
 from tiles.chips.grid import Block, ChipGrid
@@ -76,20 +75,20 @@ def memory_needed(plan: "Plan", shape: tuple[int, int], pixels: Pixels, streams:
 def _chips(plan: "Plan", pixels: Pixels, streams: int) -> float:
     side = plan.chip_size * plan.upsample
     network = _CHIP_BYTES[plan.engine].get(plan.precision, 600)
-    views = VIEWS[plan.tta]
+    views = plan.views
     if plan.engine in ("openvino", "onnxruntime"):
         at_work = streams * sum(scale**2 for scale in views.scales)
     else:
         at_work = max(views.scales) ** 2
     if plan.device != "cpu":  # three buffers of raw counts, pinned; all else is on the device
         return 3 * batch_size(plan.device, round(side)) * plan.chip_size**2 * (pixels.bands * pixels.itemsize + 1)
-    kept = 3 if plan.tta == "none" else 4
+    kept = 3 if len(views.turns) * len(views.scales) == 1 else 4
     return at_work * side * side * network + kept * plan.chip_size**2 * 4 * (pixels.classes + pixels.bands)
 
 
 def device_memory_needed(plan: "Plan", shape: tuple[int, int], pixels: Pixels) -> int:
     """Bytes of a GPU's own memory that a map of `shape` (rows, columns) takes at most."""
-    chip, scales = plan.chip_size, VIEWS[plan.tta].scales
+    chip, scales = plan.chip_size, plan.views.scales
     sides = [round(chip * plan.upsample * scale) for scale in scales]
     network = max(batch_size(plan.device, side) * side**2 for side in sides) * _DEVICE_BYTES.get(plan.precision, 1200)
     counts = 3 * (pixels.bands * pixels.itemsize + 1) + 4 * pixels.bands
@@ -107,7 +106,7 @@ def _read_width(grid: ChipGrid, block: Block) -> int:
 def cost_of(plan: "Plan", shape: tuple[int, int], pixels: Pixels, cores: int, layers: int) -> Cost:
     """The whole cost; `layers` is the number of bytes a pixel that the spool keeps."""
     scene = shape[0] * shape[1]
-    scored = scene * plan.grid(shape).redundancy() * plan.upsample**2 * VIEWS[plan.tta].cost
+    scored = scene * plan.grid(shape).redundancy() * plan.upsample**2 * plan.views.cost
     rate = _CUDA_RATE if plan.device.startswith("cuda") else cores * _RATES[plan.engine].get(plan.precision, 1.0)
     seconds = scored / rate / MEGA + scene / _FINISH_RATE / MEGA
     # The spool, the rasters made from it, raw overviews of one layer at a time, and the polygons.

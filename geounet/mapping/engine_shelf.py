@@ -21,7 +21,7 @@ class EngineShelf:
         if self._engine is None or self._key != key:
             self._engine = None
             self._engine = open_engine(
-                bundle, plan.spec, plan.chip_size, plan.upsample, plan.tta, compiled=plan.compiled
+                bundle, plan.spec, plan.chip_size, plan.upsample, plan.tta, plan.context, compiled=plan.compiled
             )
             self._key = key
         return self._engine

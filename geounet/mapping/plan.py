@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from geounet.engines.engine import EngineSpec
+from geounet.engines.views import Views, views_of
 from tiles.chips.grid import Block, ChipGrid
 
 
@@ -11,8 +12,9 @@ from tiles.chips.grid import Block, ChipGrid
 class Plan:
     """What runs, on what, in chips of which size; sizes in pixels of the map's grid.
 
-    `block_chips` is the number of chips across a block of columns; 0 maps the whole width at once. `tta` is one
-    of `geounet.options.TTA`. `compiled` runs the network through `torch.compile`.
+    `block_chips` is the number of chips across a block of columns; 0 maps the whole width at once. `tta` is one of
+    `geounet.options.TTA`, `context` the scale of a second, coarser view, 1 without one. `compiled` runs the
+    network through `torch.compile`.
     """
 
     engine: str
@@ -23,12 +25,18 @@ class Plan:
     upsample: float
     block_chips: int = 0
     tta: str = "none"
+    context: float = 1.0
     compiled: bool = False
 
     @property
     def spec(self) -> EngineSpec:
         """The engine's part of the plan."""
         return EngineSpec(self.engine, self.device, self.precision)
+
+    @property
+    def views(self) -> Views:
+        """The views of each chip that are averaged."""
+        return views_of(self.tta, self.context)
 
     def grid(self, shape: tuple[int, int]) -> ChipGrid:
         """The chips over a map of `shape` (rows, columns)."""

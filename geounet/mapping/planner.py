@@ -7,7 +7,7 @@ from dataclasses import replace
 from geounet.engines.choose import check_tta, resolve
 from geounet.engines.engine import EngineSpec
 from geounet.engines.machine import cores, device_memory
-from geounet.engines.views import VIEWS
+from geounet.engines.views import views_of
 from geounet.errors import EngineError, ResourceError
 from geounet.mapping.cost import Cost, Pixels, cost_of, device_memory_needed, memory_needed
 from geounet.mapping.plan import Plan
@@ -29,6 +29,7 @@ def planned(scene: Scene, bundle: ModelBundle, options: Options) -> tuple[Plan, 
         pixels,
         cores(),
         upsample=scene.upsample,
+        context=bundle.card.context_scale(scene.georef.gsd),
         chip_size=options.chip_size,
         overlap=options.overlap,
         max_memory=options.max_memory,
@@ -55,6 +56,7 @@ def make_plan(
     cores: int,
     *,
     upsample: float = 1.0,
+    context: float = 1.0,
     chip_size: int | None = None,
     overlap: int | None = None,
     max_memory: int | None = None,
@@ -72,12 +74,13 @@ def make_plan(
     usual = bundle.card.overlap if overlap is None else overlap
     budget = max_memory or _USUAL_MEMORY
     smallest = None
-    compiled = _pays_to_compile(spec, shape[0] * shape[1] * upsample**2 * VIEWS[tta].cost)
+    compiled = _pays_to_compile(spec, shape[0] * shape[1] * upsample**2 * views_of(tta, context).cost)
 
     def plan_of(size: int) -> Plan:
         free = overlap is None or (chip_size is None and size >= max(shape))
         shared = size // 2 if free and usual >= size else usual
-        return Plan(spec.engine, spec.device, spec.precision, size, shared, upsample, tta=tta, compiled=compiled)
+        one = Plan(spec.engine, spec.device, spec.precision, size, shared, upsample, compiled=compiled)
+        return replace(one, tta=tta, context=context)
 
     def fits(size: int) -> bool:
         needed = device_memory_needed(plan_of(size), shape, pixels) if device_memory is not None else 0

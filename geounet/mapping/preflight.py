@@ -227,8 +227,15 @@ def _resolution(scene: Scene, bundle: ModelBundle) -> Check:
     told = next((n for n in scene.notices if n.topic == "resolution"), None)
     if told is not None:
         remedy = "a model trained at this resolution would see more" if told.level == "warning" else ""
-        return Check("resolution", told.level, f"{told.text} ({model})", remedy)
-    return Check("resolution", "ok", f"{_metres(gsd)} a pixel, {model}")
+        return Check("resolution", told.level, f"{told.text} ({model}){_context(scene, bundle)}", remedy)
+    return Check("resolution", "ok", f"{_metres(gsd)} a pixel, {model}{_context(scene, bundle)}")
+
+
+def _context(scene: Scene, bundle: ModelBundle) -> str:
+    """What is said of a scene that the network sees a second time, coarser, for its surroundings."""
+    if bundle.card.context_scale(scene.georef.gsd) == 1.0:
+        return ""
+    return f"; scored at {_metres(scene.georef.gsd)} and at {bundle.card.context_gsd_m:g} m, for the surroundings"
 
 
 def _fitting_model(gsd: float) -> str:

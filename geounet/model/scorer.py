@@ -19,12 +19,13 @@ _MULTIPLE = 32
 class Scorer(nn.Module):
     """Counts on 0-255, float32 (n, bands, chip, chip), to probabilities, float32 (n, classes, chip, chip).
 
-    Normalises, enlarges by `upsample` for a network trained on finer imagery, runs the network, divides the logits
-    by the calibration temperature, and averages the probabilities back to the chip's own grid.
+    Normalises, enlarges by `upsample` for a network trained on finer imagery (or shrinks, to see more ground), runs the
+    network, divides the logits by the calibration temperature, and brings the probabilities back to the chip's grid.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
+    shrinking: torch.Tensor
 
     def __init__(self, bundle: "ModelBundle", chip_size: int, upsample: float = 1.0) -> None:
         super().__init__()
@@ -35,10 +36,15 @@ class Scorer(nn.Module):
         self.register_buffer("mean", torch.tensor(bundle.card.normalisation.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(bundle.card.normalisation.std).view(1, -1, 1, 1))
 
+        if self.inner_size < chip_size:
+            self.register_buffer("shrinking", shrinking(chip_size, self.inner_size))
+
     def forward(self, counts: torch.Tensor) -> torch.Tensor:
         """See the class."""
         x = (counts - self.mean) / self.std
-        if self.inner_size != self.chip_size:
+        if self.inner_size < self.chip_size:
+            x = self.shrinking @ x @ self.shrinking.T
+        elif self.inner_size > self.chip_size:
             x = F.interpolate(x, size=(self.inner_size, self.inner_size), mode="bilinear", align_corners=False)
         logits = self.network(x).float() / self.temperature
         probabilities = torch.softmax(logits, dim=1)
@@ -47,3 +53,14 @@ class Scorer(nn.Module):
                 probabilities, size=(self.chip_size, self.chip_size), mode="bilinear", align_corners=False
             )
         return probabilities
+
+
+def shrinking(size: int, smaller: int) -> torch.Tensor:
+    """The matrix (smaller, size) that resamples a row without aliasing; two products of it shrink an image.
+
+    As a product it converts to every runtime, which an antialiased interpolation does not.
+    """
+    rows: torch.Tensor = F.interpolate(
+        torch.eye(size)[None, None], size=(smaller, size), mode="bilinear", antialias=True, align_corners=False
+    )
+    return rows[0, 0]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from geounet.datasets.load import DataSet
+from geounet.datasets.load import DataSet, Source
 from geounet.model.bundle import DataSource, ModelCard, Normalisation, Quantiles, Score, Training
 from geounet.model.stretch import LEVELS
 from geounet.train.config import TrainConfig
@@ -46,15 +46,7 @@ def card_of(
     command: str,
 ) -> dict[str, Any]:
     """The fields of `ModelCard` without the weights' fingerprint, as plain values."""
-    sources = [
-        DataSource(
-            name=s.name,
-            licence=s.config.licence,
-            attribution=s.config.attribution,
-            held_out=s.config.held_out or _held_out(len(s.val), len(s.train)),
-        )
-        for s in data.sources
-    ]
+    sources = [part for s in data.sources for part in data_sources_of(s)]
     training = Training(
         sources=tuple(sources),
         config=config.model_dump(mode="json", exclude={"legend", "description"}),
@@ -73,12 +65,30 @@ def card_of(
         "quantiles": training_quantiles(data).model_dump(mode="json"),
         "legend": [c.model_dump(mode="json") for c in config.legend],
         "gsd_m": config.gsd_m,
+        "context_gsd_m": config.context_gsd_m,
         "chip_size": config.chip_size,
         "overlap": config.overlap,
         "temperature": temperature,
         "training": training.model_dump(mode="json"),
         "scores": [s.model_dump(mode="json") for s in scores],
     }
+
+
+def data_sources_of(source: Source) -> tuple[DataSource, ...]:
+    """What a source's licences ask to say: its own words, then those of each of its places."""
+    held_out = source.config.held_out or _held_out(len(source.val), len(source.train))
+    own = DataSource(
+        name=source.name, licence=source.config.licence, attribution=source.config.attribution, held_out=held_out
+    )
+    return own, *(
+        DataSource(
+            name=f"{source.name}: {', '.join(c.places)}",
+            licence=c.licence,
+            attribution=c.attribution,
+            held_out=held_out,
+        )
+        for c in source.credits
+    )
 
 
 def _held_out(val: int, train: int) -> str:

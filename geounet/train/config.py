@@ -27,13 +27,22 @@ class LossConfig(Part):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+class RecolourConfig(Part):
+    """A class that takes on one of `colours` (red, green, blue on 0-255) in `share` of the crops that show enough."""
+
+    land: str
+    share: Fraction
+    colours: Annotated[tuple[tuple[float, float, float], ...], Field(min_length=1)]
+
+
 class AugmentConfig(Part):
     """How training crops are varied; 0 switches a part off. Amounts are explained in `augment.py`.
 
     `share` of the crops have their colours varied at all; the others are the pictures as they are, so that a network
     made robust does not forget the imagery it will mostly see. `flood`: the share of crops that get a painted lake,
     labelled `flood_class`. `class_mix`: the share of crops that half of the classes of another crop are pasted onto.
-    `gsd_m`: crops come out at ground resolutions within this range, as far as `scale` lets an image's own be changed.
+    `recolour`: classes in colours that no image shows them in. `gsd_m`: crops come out at ground resolutions within
+    this range, as far as `scale` lets an image's own be changed.
     """
 
     share: Fraction = 1.0
@@ -54,6 +63,7 @@ class AugmentConfig(Part):
     flood: Fraction = 0.0
     flood_class: str = "water"
     class_mix: Fraction = 0.0
+    recolour: tuple[RecolourConfig, ...] = ()
 
     @classmethod
     def off(cls) -> "AugmentConfig":
@@ -107,12 +117,24 @@ class TrainConfig(DataConfig):
     threads: Annotated[int, Field(ge=1)] | None = None
     architecture: Architecture = Architecture(arguments={"decoder_channels": [128, 64, 48, 32, 16]})
     gsd_m: tuple[Positive, Positive]
+    context_gsd_m: Positive | None = None
     chip_size: int = 512
     overlap: int = 128
     sampling: SamplingConfig = SamplingConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+
+    @model_validator(mode="after")
+    def _recolour(self) -> "TrainConfig":
+        for recolour in self.augment.recolour:
+            if recolour.land not in self.class_names:
+                raise ValueError(
+                    f"augment.recolour: '{recolour.land}' is no class of the legend: {', '.join(self.class_names)}"
+                )
+            if self.bands[:3] != ("red", "green", "blue"):
+                raise ValueError(f"augment.recolour needs red, green, blue first, not {', '.join(self.bands)}")
+        return self
 
     @model_validator(mode="after")
     def _flood(self) -> "TrainConfig":

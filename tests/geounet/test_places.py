@@ -19,7 +19,8 @@ from geounet.errors import TrainingError
 from geounet.evaluation.metrics import Confusion
 from geounet.evaluation.report import Report, evaluate_folds, text_of, trained_on
 from geounet.model.bundle import ModelBundle, ModelCard, Normalisation
-from geounet.train.config import AugmentConfig, TrainConfig, check_config
+from geounet.train.augment.colours import Augmenter
+from geounet.train.config import AugmentConfig, RecolourConfig, TrainConfig, check_config
 from geounet.train.fit import fit
 from geounet.train.sampler import CropSampler, scale_of
 
@@ -260,3 +261,28 @@ def test_either_or_pixels_are_no_class_where_others_name_the_classes_apart() -> 
     both = codes.code("tree|low")
     assert [n for n, _ in codes.scored_groups([1, 4, both])] == ["built", "tree|low", "water"]
     assert [n for n, _ in codes.scored_groups([1, 2, 3, 4, both])] == ["built", "tree", "low", "water"]
+
+
+def test_a_class_is_recoloured_and_nothing_else(tmp_path: Path) -> None:
+    paint(tmp_path, {"harbour": 2, "village": 2})
+    config = config_of(left_out=[])
+    yellow = RecolourConfig(land="bright", share=1.0, colours=((220, 200, 60),))
+    augment = config.augment.model_copy(update={"recolour": (yellow,), "share": 0.0})
+    sampler = CropSampler(load_data(config, tmp_path), config.sampling, config.augment, seed=1)
+    batch = sampler.batch(0)
+    codes = batch.codes.clone()
+    codes[:, :16] = 1
+    codes[:, 16:] = 2
+    images, kept = Augmenter(augment, sampler, seed=1)(batch.images, codes, 0)
+    assert torch.equal(kept, codes)
+    assert torch.equal(images[:, :, :15], batch.images[:, :, :15])
+    ground = images[:, :, 17:].mean(dim=(0, 2, 3))
+    assert ground[0] > ground[2] + 40
+    assert ground[1] > ground[2] + 40
+
+
+def test_recolouring_names_a_class_that_is_not_there() -> None:
+    record = config_of(left_out=["plain"]).model_dump()
+    record["augment"]["recolour"] = [{"land": "swamp", "share": 0.1, "colours": [[0, 0, 0]]}]
+    with pytest.raises(TrainingError, match="'swamp' is no class"):
+        check_config(record, "test.toml")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from geounet.train.augment.class_mix import class_mixed
 from geounet.train.augment.flood import flooded
+from geounet.train.augment.recolour import recoloured
 from geounet.train.config import AugmentConfig
 from geounet.train.sampler import CropSampler
 
@@ -38,7 +39,18 @@ class Augmenter:
             images, codes = class_mixed(images, codes, self.config.class_mix, classes, drawn)
         if self.config.flood:
             images, codes = self._flooded(images.clone(), codes.clone(), step)
+        if self.config.recolour:
+            images = self._recoloured(images.clone(), codes, step)
         return torch.from_numpy(np.stack([self._one(image.numpy(), rng) for image in images])), codes
+
+    def _recoloured(self, images: Tensor, codes: Tensor, step: int) -> Tensor:
+        rng = np.random.default_rng((self.seed, step, 4))
+        for image, code in zip(images, codes, strict=True):
+            for recolour in self.config.recolour:
+                if rng.random() < recolour.share:
+                    ground = (code == self.sampler.names.index(recolour.land) + 1).numpy()
+                    image.copy_(torch.from_numpy(recoloured(image.numpy(), ground, recolour, rng)))
+        return images
 
     def _flooded(self, images: Tensor, codes: Tensor, step: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((self.seed, step, 2))
