@@ -153,6 +153,8 @@ def landing(request: Request, parts: PartsDep, q: Annotated[Plain, Query()]) -> 
             Link(href=f"{base}/models", rel="item", type="application/json", title="Models"),
         ],
     )
+    if wants_html(request, q.f):
+        parts.readers.warm()
     return answer(request, q.f, body, lambda _: pages.app(request, parts.settings))
 
 

@@ -1,8 +1,7 @@
 """Pages for people: every list and thing has one, nothing in them is taken for markup, their script runs."""
 
+import hashlib
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +10,6 @@ import httpx2
 import pytest
 
 from api.pages import render as pages
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.mark.parametrize(
@@ -32,14 +29,50 @@ def test_things_are_pages_for_a_browser_and_json_for_programs(client: httpx2.Cli
     assert client.get(path, params={"f": "pdf"}).status_code == 400
 
 
-def test_the_first_page_has_a_form_that_names_the_models(client: httpx2.Client, service: Any) -> None:
-    page = client.get("/", params={"f": "html"}).text
-    assert '<option value="toy" selected>' in page
-    assert f'action="{service.url}/scenes"' in page
+def test_the_first_page_is_the_map_and_knows_where_the_service_is(client: httpx2.Client, service: Any) -> None:
+    page = client.get("/", params={"f": "html"})
+    assert f'data-base="{service.url}"' in page.text
+    policy = page.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "worker-src 'self';" in policy
+    for name in re.findall(r'(?:href|src)="(http[^"]+/web/[^"]+)"', page.text):
+        got = client.get(name)
+        assert got.status_code == 200
+        assert "immutable" in got.headers["cache-control"]
+    assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=", page.text)
+
+
+def test_the_operator_may_set_a_base_map(start: Any, bundles: Path, tmp_path: Path) -> None:
+    address = "https://tiles.example.org/{z}/{x}/{y}.png"
+    with (
+        start(tmp_path / "data", bundles, base_map=address, base_map_attribution='"A" & B') as found,
+        found.client() as c,
+    ):
+        page = c.get("/", params={"f": "html"})
+        assert f'data-base-map="{address}"' in page.text
+        assert "&quot;A&quot; &amp; B" in page.text
+        assert page.headers["content-security-policy"].count("https://tiles.example.org;") == 2
+
+
+def test_the_built_page_is_that_of_its_sources() -> None:
+    """`make web` builds it with Node; everything else works without."""
+    folder = Path(pages.__file__).parent / "web"
+    names = ["index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts"]
+    names += [p.relative_to(folder).as_posix() for p in (folder / "src").rglob("*") if p.is_file()]
+    lines = (f"{name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n" for name in sorted(names))
+    found = hashlib.sha256("".join(lines).encode()).hexdigest()
+    built = (folder / "dist" / "SOURCES.sha256").read_text().strip()
+    assert found == built, "the page's sources have changed: run `make web` and commit api/pages/web/dist"
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = (Path(pages.__file__).parent / "web" / "package-lock.json").read_text()
+    assert '"integrity"' in lock
+    assert '"resolved"' not in lock
 
 
 def test_links_of_the_pages_lead_somewhere(client: httpx2.Client, service: Any) -> None:
-    for path in ("/", f"/maps/{service.map_id}", f"/jobs/{service.map_id}", f"/collections/{service.map_id}/items"):
+    for path in (f"/maps/{service.map_id}", f"/jobs/{service.map_id}", f"/collections/{service.map_id}/items"):
         text = client.get(path, params={"f": "html"}).text
         links = {link.replace("&amp;", "&") for link in re.findall(r'(?:href|src)="(http[^"]+)"', text)}
         assert len(links) >= 6
@@ -48,11 +81,9 @@ def test_links_of_the_pages_lead_somewhere(client: httpx2.Client, service: Any) 
                 assert answer.status_code == 200, link
 
 
-def test_only_the_scripts_of_the_pages_are_given(client: httpx2.Client) -> None:
-    script = client.get("/web/app.js")
-    assert script.headers["content-type"].startswith("text/javascript")
-    assert "EventSource" in script.text
-    for name in ("page.html", "..%2Fmain.py", "none.js"):
+def test_only_what_the_pages_need_is_given(client: httpx2.Client) -> None:
+    assert client.get("/web/page.css").headers["content-type"].startswith("text/css")
+    for name in ("page.html", "..%2Fmain.py", "none.js", "dist/index.html", "assets/../../render.py", "package.json"):
         assert client.get(f"/web/{name}").status_code == 404
 
 
@@ -73,22 +104,3 @@ def test_nothing_in_a_page_is_taken_for_markup() -> None:
         assert "<script>alert" not in text
         assert "javascript:" not in text
         assert "&lt;script&gt;" in text
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_a_browser_shows_the_tiles_of_a_map(service: Any, tmp_path: Path) -> None:
-    command = [
-        str(CHROMIUM),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}",
-        "--dump-dom",
-    ]
-    url = f"{service.url}/maps/{service.map_id}?f=html"
-    done = subprocess.run(
-        [*command, "--virtual-time-budget=20000", url], capture_output=True, text=True, timeout=120, check=True
-    )
-    tiles = re.findall(r'<img[^>]* src="([^"]*/tiles/[^"]*)"', done.stdout)
-    assert {"scene", "classes"} <= {tile.rpartition("=")[2] for tile in tiles}
-    assert "visibility: hidden" not in done.stdout  # every tile that was asked for is there

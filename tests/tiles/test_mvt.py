@@ -5,7 +5,7 @@ from typing import Any
 import mapbox_vector_tile
 import numpy as np
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiles.rasters.tile_regions import tile_regions
@@ -46,6 +46,7 @@ def test_holes_and_several_parts_stay_what_they_are() -> None:
     assert shapely.geometry.shape(feature["geometry"]).equals(both)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.sampled_from([0, 4]))
 def test_regions_of_a_picture_cover_it_without_gap_and_without_overlap(seed: int, kinds: int, margin: int) -> None:
     rng = np.random.default_rng(seed)

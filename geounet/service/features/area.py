@@ -52,7 +52,8 @@ def area_on_map(polygon: shapely.Geometry, uri: str, layer: FeatureLayer) -> Map
         raise BadRequestError("the area cannot be brought to the map's CRS", "geometry") from error
     if not np.isfinite(moved).all():
         raise BadRequestError("the area lies where the map's CRS has no places", "geometry")
-    there = shapely.make_valid(shapely.set_coordinates(fine, moved))
-    to_pixels = ~Affine(*layer.summary["grid"]["transform"])
-    columns, rows = to_pixels * tuple(shapely.get_coordinates(there).T)
-    return MapArea(there, shapely.set_coordinates(there, np.column_stack([columns, rows])))
+    there = shapely.make_valid(shapely.transform(fine, lambda _: moved))
+    t = ~Affine(*layer.summary["grid"]["transform"])
+    x, y = shapely.get_coordinates(there).T
+    pixels = np.column_stack([t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f])
+    return MapArea(there, shapely.transform(there, lambda _: pixels))

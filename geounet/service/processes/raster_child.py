@@ -5,6 +5,7 @@ GTiff driver only, in a fenced process, and a crash in here costs one answer. An
 of the bytes that follow it.
 """
 
+import io
 import json
 import math
 import sys
@@ -15,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from geounet.service.processes import antimeridian
-from geounet.service.processes.sandbox.decoders import load_decoders
+from geounet.service.processes.sandbox.decoders import KEPT_DRIVERS, load_decoders
 from geounet.service.processes.sandbox.kernel import Fence, enter
 from geounet.service.processes.sandbox.limits import die_with_parent, fence
 from tiles.longitudes import nearest_turn
@@ -83,9 +84,9 @@ def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
     except TileOutsideBounds as error:
         raise Missing("the map has no pixels in this tile") from error
     if layer == "scene":
-        return bytes(image.render(img_format="PNG"))
+        return _png(image)
     table = _chosen(dataset.colormap(1), request.get("classes")) if layer == "classes" else _ramp()
-    return bytes(image.render(img_format="PNG", colormap=table))
+    return _png(image, table)
 
 
 def _read(reader: Any, place: tuple[int, int, int], **how: Any) -> Any:
@@ -224,6 +225,11 @@ def _zone(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any],
     return {"zones": [asdict(zone) for zone in found]}, b""
 
 
+def _ready(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any], bytes]:
+    """Nothing: a process that answers has loaded what it needs."""
+    return {}, b""
+
+
 def _picture(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any], bytes]:
     """A small PNG of a scene, on its own grid; of one band in grey where `band` is given."""
     from rio_tiler.models import ImageData
@@ -239,11 +245,29 @@ def _picture(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, An
     shape = (max(int(dataset.height * scale), 1), max(int(dataset.width * scale), 1))
     image = ImageData(dataset.read(indexes, out_shape=(len(indexes), *shape), masked=True))
     image.rescale(_stretch(dataset, indexes))
-    return {}, bytes(image.render(img_format="PNG"))
+    return {}, _png(image)
+
+
+def _png(image: Any, table: Mapping[int, tuple[int, int, int, int]] | None = None) -> bytes:
+    """A picture as PNG, what is masked transparent. By Pillow: GDAL has no driver for it behind the fence."""
+    from PIL import Image
+
+    seen = np.asarray(image.mask)
+    if table is not None:
+        colours = np.zeros((256, 4), np.uint8)
+        for value, colour in table.items():
+            colours[value] = colour
+        pixels = colours[image.data[0]]
+        pixels[seen == 0] = 0
+    else:
+        pixels = np.dstack([*image.data.astype(np.uint8), seen])
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", compress_level=2)
+    return out.getvalue()
 
 
 _MARGIN = 8
-_MORE = {"regions": _regions, "zone": _zone, "picture": _picture}
+_MORE = {"ready": _ready, "regions": _regions, "zone": _zone, "picture": _picture}
 
 
 def _zooms(dataset: Any) -> dict[str, Any]:
@@ -291,7 +315,12 @@ def serve(requests: IO[str], answers: IO[bytes]) -> None:
 
 def _load_tiler() -> None:
     """Import what tiles need before the fence goes up."""
+    import PIL.PngImagePlugin  # noqa: F401
+    import rasterio.features  # noqa: F401
     import rio_tiler.io  # noqa: F401
+
+    import tiles.rasters.tile_regions
+    import tiles.rasters.zonal  # noqa: F401
 
 
 def main() -> None:
@@ -302,7 +331,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # a scene without overviews is no news here
     limits = json.loads(sys.stdin.readline())
     fence(memory=limits["memory"], file_bytes=0)
-    load_decoders()
+    load_decoders((*KEPT_DRIVERS, "Memory"))  # what turns regions into polygons works in memory
     _load_tiler()
     enter(Fence(**limits["fence"]))
     serve(sys.stdin, sys.stdout.buffer)

@@ -1,5 +1,6 @@
 """Raster readers at the API's hand: a few fenced processes, replaced when they die or take too long."""
 
+import contextlib
 import logging
 import queue
 import threading
@@ -26,6 +27,7 @@ class Readers:
         self._all: set[ReaderChild] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._processes, self._warmed = processes, False
         data = settings.data.resolve()  # of the data folder, what is read; not the database
         self._fence = Fence(settings.sandbox, (*runtime_paths(), str(data / "scenes"), str(data / "maps")))
         # Readers die with the thread that started them (die_with_parent), and request threads end when idle.
@@ -58,6 +60,19 @@ class Readers:
             log.warning("a raster cannot be read: %s", answer[0]["detail"], extra=told)
             raise NotFoundError("the raster cannot be read here")
         return answer
+
+    def warm(self) -> None:
+        """Have every process start that has not, without waiting: somebody is about to look at maps."""
+        with self._lock:
+            if self._warmed or self._closed:
+                return
+            self._warmed = True
+        for _ in range(self._processes):
+            threading.Thread(target=self._ready, daemon=True).start()
+
+    def _ready(self) -> None:
+        with contextlib.suppress(BusyError, NotFoundError, RuntimeError):
+            self.ask({"want": "ready"})
 
     def close(self) -> None:
         """End every process."""

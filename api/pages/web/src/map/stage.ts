@@ -141,11 +141,16 @@ export const fitMap = (): void => { if (tiles) fit(tiles.classes.bounds); };
 /** Load the map that the address names, and show it. */
 async function load(gl: GlMap, id: string): Promise<void> {
   try {
-    const [map, found] = await Promise.all([get<LandMap>(`/maps/${id}`), findTiles(id)]);
+    const asked = findTiles(id);
+    asked.catch(() => undefined); // told below, should the map itself be there
+    const map = await get<LandMap>(`/maps/${id}`);
     if (view.peek().map !== id) return;
-    tiles = found;
+    tiles = null;
     shown.value = map;
     colours.value = legendOf(map, models.peek().find((m) => m.name === map.model)?.legend ?? []);
+    const found = await asked;
+    if (view.peek().map !== id) return;
+    tiles = found;
     putLayers(gl, "", found, colours.value, still.matches);
     apply(gl, view.peek());
     if (!view.peek().at) gl.fitBounds(asBox(found.classes.bounds), { padding: room(), animate: false });
