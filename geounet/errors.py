@@ -23,3 +23,7 @@ class ResourceError(GeounetError):
 
 class TrainingError(GeounetError):
     """A training configuration or its data cannot be used."""
+
+
+class CorrectionError(GeounetError):
+    """Corrections of a map cannot be used, or do not fit the map."""
