@@ -27,3 +27,7 @@ class TrainingError(GeounetError):
 
 class StatisticsError(GeounetError):
     """Zones, points or maps that no numbers can be given for."""
+
+
+class CorrectionError(GeounetError):
+    """Corrections of a map cannot be used, or do not fit the map."""

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from geounet.engines.engine import Engine, EngineSpec
 from geounet.engines.machine import best_device
-from geounet.engines.views import VIEWS, views_of
+from geounet.engines.views import views_of
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
 from geounet.options import TTA

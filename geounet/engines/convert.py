@@ -23,9 +23,11 @@ from tiles.durable import locked, sync_tree
 
 _CONVERTER = 2
 """Raise when `Scorer` or the conversion changes what a cached model computes."""
-Form = Literal["openvino", "onnx"]
-_ENGINES: dict[Form, str] = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
-_MODEL: dict[Form, str] = {"openvino": "model.xml", "onnx": "model.onnx"}
+Form = Literal["openvino", "stages", "onnx"]
+"""`stages` is OpenVINO's form of a network that gives the outputs of its stages and its logits, for adapters."""
+_ENGINES: dict[Form, str] = {"openvino": "OpenVINO", "stages": "OpenVINO", "onnx": "ONNX Runtime"}
+_PACKAGE: dict[Form, str] = {"openvino": "openvino", "stages": "openvino", "onnx": "onnx"}
+_MODEL: dict[Form, str] = {"openvino": "model.xml", "stages": "model.xml", "onnx": "model.onnx"}
 
 
 def converted(bundle: ModelBundle, chip_size: int, upsample: float = 1.0, form: Form = "openvino") -> Path:
@@ -34,7 +36,7 @@ def converted(bundle: ModelBundle, chip_size: int, upsample: float = 1.0, form: 
     The folder's name holds a digest of all that the model depends on. Two processes that want the same model wait for
     each other. Raises EngineError where it cannot be converted or kept.
     """
-    key = json.dumps([bundle.digest, chip_size, upsample, version(form), _CONVERTER])
+    key = json.dumps([bundle.digest, chip_size, upsample, version(_PACKAGE[form]), _CONVERTER])
     name = f"{bundle.name}-{chip_size}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     folder = cache_folder() / form
     model = folder / name / _MODEL[form]
@@ -85,7 +87,7 @@ def write_model(bundle: ModelBundle, chip_size: int, upsample: float, form: Form
     if form == "onnx":
         _write_onnx(bundle, chip_size, upsample, folder / _MODEL[form])
     else:
-        _write_openvino(bundle, chip_size, upsample, folder)
+        _write_openvino(bundle, chip_size, upsample, form, folder)
     sync_tree(folder)
 
 
@@ -101,7 +103,7 @@ def _write_onnx(bundle: ModelBundle, chip_size: int, upsample: float, target: Pa
     export(Scorer(bundle, chip_size, upsample), (len(bundle.bands), chip_size), target)
 
 
-def _write_openvino(bundle: ModelBundle, chip_size: int, upsample: float, folder: Path) -> None:
+def _write_openvino(bundle: ModelBundle, chip_size: int, upsample: float, form: Form, folder: Path) -> None:
     import openvino as ov
 
     if bundle.card.onnx is not None:
@@ -114,9 +116,9 @@ def _write_openvino(bundle: ModelBundle, chip_size: int, upsample: float, folder
         return
     import torch
 
-    from geounet.model.scorer import Scorer
+    from geounet.model.scorer import Scorer, StageScorer
 
-    scorer = Scorer(bundle, chip_size, upsample).eval()
+    scorer = (StageScorer if form == "stages" else Scorer)(bundle, chip_size, upsample).eval()
     example = torch.zeros(1, len(bundle.bands), chip_size, chip_size)
     with torch.no_grad():
         program = torch.export.export(scorer, (example,))

@@ -6,9 +6,9 @@ from typing import Any
 
 import openvino as ov
 
-from geounet.engines.convert import converted
 from geounet.engines.engine import EngineSpec
 from geounet.engines.machine import cores
+from geounet.engines.openvino_adapter import scoring_model
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
 from geounet.model.stretch import Stretch
@@ -36,7 +36,7 @@ class OpenVinoEngine:
     def __init__(self, bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float = 1.0) -> None:
         self.spec = spec
         core = ov.Core()
-        model = core.read_model(converted(bundle, chip_size, upsample))
+        model = scoring_model(core, bundle, chip_size, upsample)
         self._compiled = core.compile_model(
             model,
             "CPU",

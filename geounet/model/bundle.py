@@ -7,6 +7,7 @@ people. `docs/bundle.md` explains every field.
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geounet.errors import BundleError
+from geounet.model.adapter import Float32, read_adapter, write_adapter
 from tiles.legend import Legend, LegendError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ SCHEMA_VERSION = 1
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 ONNX_FILE = "model.onnx"
+ADAPTER_FILE = "adapter.safetensors"
 SHIPPED = Path(__file__).parents[1] / "bundles"
 DEFAULT_BUNDLE = "overhead-rgb"
 
@@ -120,6 +123,35 @@ class OnnxModel(_Part):
     activation: Literal["softmax", "sigmoid", "shares", "none"]
 
 
+class BaseCard(_Part):
+    """The bundle that an adapter was made for: looked for by name, in `folder`, and beside the adapter."""
+
+    name: str
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    folder: str = ""
+
+
+class CorrectedScene(_Part):
+    """One scene that corrections were drawn on: its file's name and fingerprint, how many of which class."""
+
+    scene: str
+    fingerprint: str
+    corrections: dict[str, int]
+
+
+class AdapterCard(_Part):
+    """What makes a bundle an adapter: a few small layers on another bundle, its base.
+
+    `starts` says a class for class from which of the base's channels its scores come before the layers add theirs:
+    several were merged, none is a new class.
+    """
+
+    base: BaseCard
+    starts: Annotated[tuple[tuple[Annotated[int, Field(ge=0, le=254)], ...], ...], Field(min_length=2)]
+    strength: float
+    corrected: tuple[CorrectedScene, ...] = ()
+
+
 class ModelCard(_Part):
     """`model.json`, whole."""
 
@@ -143,6 +175,13 @@ class ModelCard(_Part):
     weights: WeightsCard
     onnx: OnnxModel | None = None
     reflectance_one: Annotated[float, Field(gt=0)] | None = None
+    adapter: AdapterCard | None = None
+
+    @model_validator(mode="after")
+    def _adapter_agrees(self) -> "ModelCard":
+        if self.adapter is not None and len(self.adapter.starts) != len(self.legend):
+            raise ValueError(f"adapter.starts needs one entry for each of the {len(self.legend)} classes")
+        return self
 
     @model_validator(mode="after")
     def _onnx_agrees(self) -> "ModelCard":
@@ -197,6 +236,7 @@ class ModelBundle:
 
     folder: Path
     card: ModelCard
+    base: "ModelBundle | None" = None
 
     @classmethod
     def load(cls, name_or_folder: str | os.PathLike[str]) -> "ModelBundle":
@@ -217,7 +257,9 @@ class ModelBundle:
                 f"{weights} is damaged or not the file that {MODEL_FILE} describes "
                 f"(sha256 {digest[:12]}..., expected {card.weights.sha256[:12]}...): copy or train the bundle again"
             )
-        return cls(folder, card)
+        if card.adapter is None:
+            return cls(folder, card)
+        return cls(folder, card, _base_of(folder, card))
 
     @property
     def name(self) -> str:
@@ -246,8 +288,10 @@ class ModelBundle:
     def digest(self) -> str:
         """Fingerprint of all that changes a prediction: the card without scores and texts; weights included."""
         card = self.card.model_dump(mode="json", exclude={"description", "training", "scores", "licence"})
+        if card["adapter"] is not None:
+            card["adapter"] = {"base": card["adapter"]["base"]["digest"], "starts": card["adapter"]["starts"]}
         # Fields that came later count where they say something: what was mapped before them keeps its digest.
-        card = {k: v for k, v in card.items() if v is not None or k not in ("onnx", "reflectance_one")}
+        card = {k: v for k, v in card.items() if v is not None or k not in ("onnx", "reflectance_one", "adapter")}
         return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> "dict[str, torch.Tensor]":
@@ -256,6 +300,8 @@ class ModelBundle:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        if self.card.adapter is not None:
+            raise BundleError(f"{self.folder} is an adapter: give its base '{self.card.adapter.base.name}' instead")
         if self.card.onnx is not None:
             raise BundleError(f"{self.weights_path} is an ONNX file: choose --engine onnxruntime or openvino")
         try:
@@ -286,13 +332,7 @@ def save_bundle(
     if not all(bool(torch.isfinite(v).all()) for v in kept.values()):
         raise BundleError(f"{folder}: weights that are not finite cannot be saved")
     save_file(kept, folder / WEIGHTS_FILE)
-    try:
-        checked = ModelCard.model_validate({**card, "weights": {"sha256": sha256_of(folder / WEIGHTS_FILE)}})
-    except ValidationError as error:
-        raise BundleError(f"{folder / MODEL_FILE}: {_first_problem(error)}") from error
-    (folder / MODEL_FILE).write_text(checked.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(readme, encoding="utf-8")
-    return ModelBundle.load(folder)
+    return save_card(folder, card, WEIGHTS_FILE, readme)
 
 
 def save_onnx_bundle(folder: Path, card: dict[str, Any], model: bytes, readme: str) -> ModelBundle:
@@ -302,9 +342,28 @@ def save_onnx_bundle(folder: Path, card: dict[str, Any], model: bytes, readme: s
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ONNX_FILE).write_bytes(model)
-    weights = {"file": ONNX_FILE, "sha256": hashlib.sha256(model).hexdigest()}
+    return save_card(folder, card, ONNX_FILE, readme)
+
+
+def save_adapter(folder: Path, card: Mapping[str, Any], weight: Float32, bias: Float32, readme: str) -> ModelBundle:
+    """Write an adapter: `weight` (classes, channels of the base's stages) and `bias` (classes,), card, text.
+
+    `card` holds the fields of `ModelCard` without `weights`. Raises BundleError where they do not validate, or a
+    number is not finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_adapter(folder / ADAPTER_FILE, weight, bias)
+    return save_card(folder, card, ADAPTER_FILE, readme)
+
+
+def save_card(folder: Path, card: Mapping[str, Any], weights: str, readme: str) -> ModelBundle:
+    """Write `model.json` and the card for people beside the file `weights`, and open the bundle that they make.
+
+    `card` holds the fields of `ModelCard` without `weights`. Raises BundleError where they do not validate.
+    """
     try:
-        checked = ModelCard.model_validate({**card, "weights": weights})
+        described = {"file": weights, "sha256": sha256_of(folder / weights)}
+        checked = ModelCard.model_validate({**card, "weights": described})
     except ValidationError as error:
         raise BundleError(f"{folder / MODEL_FILE}: {_first_problem(error)}") from error
     (folder / MODEL_FILE).write_text(checked.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -356,6 +415,42 @@ def _find(name_or_folder: str | os.PathLike[str]) -> Path:
     raise BundleError(
         f"no model '{name_or_folder}': give the folder of a bundle or one of the installed models: {known}"
     )
+
+
+def _base_of(folder: Path, card: ModelCard) -> ModelBundle:
+    """The base of the adapter in `folder`, its own file checked on the way.
+
+    Raises BundleError where the file is damaged or no bundle of the base's digest is found.
+    """
+    assert card.adapter is not None
+    read_adapter(folder / card.weights.file, len(card.legend))
+    wanted = card.adapter.base
+    other = ""
+    for place in _places(folder, wanted.name, wanted.folder):
+        try:
+            found = ModelBundle.load(place)
+        except BundleError:
+            continue
+        if found.base is not None:
+            continue
+        if found.digest == wanted.digest:
+            if max((i for start in card.adapter.starts for i in start), default=0) >= len(found.legend):
+                raise BundleError(f"{folder / MODEL_FILE}: adapter.starts names a class that '{wanted.name}' lacks")
+            return found
+        other = other or f"; {place} is another version of it (digest {found.digest[:12]}...)"
+    raise BundleError(
+        f"{folder} is an adapter for the model '{wanted.name}' with digest {wanted.digest[:12]}..., which is not "
+        f"here{other}: install that model, or put its folder beside the adapter"
+    )
+
+
+def _places(folder: Path, name: str, hint: str) -> Iterator[Path | str]:
+    if hint:
+        yield Path(hint)
+    if name in (*shipped_bundles(), *added_bundles()):
+        yield name
+    yield models_folder() / name
+    yield folder.resolve().parent / name
 
 
 def _read_card(path: Path) -> ModelCard:

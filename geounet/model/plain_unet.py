@@ -40,17 +40,22 @@ class PlainUnet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        kept = []
+        return self.stages(x)[1]
+
+    def stages(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The input, the output of every block on the way down and up, and the logits."""
+        kept, passed = [], [x]
         for level, block in enumerate(self.down):
             x = block(x)
+            passed.append(x)
             if level < len(self.shrink):
                 kept.append(x)
                 x = self.shrink[level](x)
         for block, across in zip(self.up, reversed(kept), strict=True):
             x = F.interpolate(x, size=across.shape[2:], mode="nearest")
             x = block(torch.cat([x, across], dim=1) if self.skips else x)
-        out: Tensor = self.head(x)
-        return out
+            passed.append(x)
+        return passed, self.head(x)
 
 
 def _block(before: int, after: int, kernel: int) -> nn.Sequential:

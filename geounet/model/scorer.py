@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from geounet.model.adapter_layers import adapter_layers
 from geounet.model.architectures import build_network
+from geounet.model.stages import run_stages
 
 if TYPE_CHECKING:
     from geounet.model.bundle import ModelBundle
@@ -20,7 +22,8 @@ class Scorer(nn.Module):
     """Counts on 0-255, float32 (n, bands, chip, chip), to probabilities, float32 (n, classes, chip, chip).
 
     Normalises, enlarges by `upsample` for a network trained on finer imagery (or shrinks, to see more ground), runs the
-    network, divides the logits by the calibration temperature, and brings the probabilities back to the chip's grid.
+    network, divides the logits by the calibration temperature, and brings the probabilities back to the chip's grid. Of
+    an adapter the base's network runs, and the adapter's layers add to its logits.
     """
 
     mean: torch.Tensor
@@ -29,8 +32,10 @@ class Scorer(nn.Module):
 
     def __init__(self, bundle: "ModelBundle", chip_size: int, upsample: float = 1.0) -> None:
         super().__init__()
-        self.network = build_network(bundle)
-        self.temperature = bundle.card.temperature
+        base = bundle.base or bundle
+        self.network = build_network(base)
+        self.temperature = base.card.temperature
+        self.adapter = adapter_layers(bundle, self.network) if bundle.base is not None else None
         self.chip_size = chip_size
         self.inner_size = _MULTIPLE * math.ceil(chip_size * upsample / _MULTIPLE - 1e-6)
         self.register_buffer("mean", torch.tensor(bundle.card.normalisation.mean).view(1, -1, 1, 1))
@@ -41,18 +46,36 @@ class Scorer(nn.Module):
 
     def forward(self, counts: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        x = (counts - self.mean) / self.std
-        if self.inner_size < self.chip_size:
-            x = self.shrinking @ x @ self.shrinking.T
-        elif self.inner_size > self.chip_size:
-            x = F.interpolate(x, size=(self.inner_size, self.inner_size), mode="bilinear", align_corners=False)
-        logits = self.network(x).float() / self.temperature
+        x = self.prepared(counts)
+        if self.adapter is None:
+            logits = self.network(x).float() / self.temperature
+        else:
+            stages, scores = run_stages(self.network, x)
+            logits = self.adapter(stages, scores.float() / self.temperature)
         probabilities = torch.softmax(logits, dim=1)
         if self.inner_size != self.chip_size:
             probabilities = F.interpolate(
                 probabilities, size=(self.chip_size, self.chip_size), mode="bilinear", align_corners=False
             )
         return probabilities
+
+    def prepared(self, counts: torch.Tensor) -> torch.Tensor:
+        """What the network sees of counts: normalised, enlarged or shrunk."""
+        x = (counts - self.mean) / self.std
+        if self.inner_size < self.chip_size:
+            x = self.shrinking @ x @ self.shrinking.T
+        elif self.inner_size > self.chip_size:
+            x = F.interpolate(x, size=(self.inner_size, self.inner_size), mode="bilinear", align_corners=False)
+        return x
+
+
+class StageScorer(Scorer):
+    """Counts on 0-255 to the outputs of the network's stages and, last, its logits divided by the temperature."""
+
+    def forward(self, counts: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        """See the class."""
+        stages, logits = run_stages(self.network, self.prepared(counts))
+        return (*stages, logits.float() / self.temperature)
 
 
 def shrinking(size: int, smaller: int) -> torch.Tensor:
