@@ -59,7 +59,8 @@ class Scaling:
 
     def apply(self, features: Float32) -> Float:
         """On one scale, far outliers brought nearer; a linear layer cannot follow that, so it serves the fit only."""
-        return np.clip((features - self.mean) / self.spread, -_MOST_SPREADS, _MOST_SPREADS).astype(np.float64)
+        scaled = np.clip((features - self.mean) / self.spread, -_MOST_SPREADS, _MOST_SPREADS)
+        return np.asarray(scaled, dtype=np.float64)
 
 
 @dataclass(frozen=True)

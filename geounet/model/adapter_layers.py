@@ -35,7 +35,7 @@ class AdapterLayers(nn.Module):
         self.starts = tuple(tuple(start) for start in starts)
         self.temperature = temperature
         self.count = len(channels)
-        parts = torch.from_numpy(weight.copy()).split(list(channels), dim=1)
+        parts = torch.split(torch.from_numpy(weight.copy()), list(channels), dim=1)
         for index, part in enumerate(parts):
             self.register_buffer(f"weight{index}", part[:, :, None, None].contiguous())
         self.register_buffer("bias", torch.from_numpy(bias.copy()).view(1, -1, 1, 1))

@@ -53,6 +53,7 @@ def test_an_engine_with_a_context_gives_the_mean_of_both_views(engine: str) -> N
     with torch.inference_mode():
         x = torch.from_numpy(counts)[None].float()
         views = [Scorer(bundle, 128, scale).eval()(x)[0].numpy() for scale in (1.0, 0.5)]
+    assert score.probabilities is not None
     np.testing.assert_allclose(score.probabilities, (views[0] + views[1]) / 2, atol=2e-3)
     assert np.abs(views[0] - views[1]).max() > 0.05
 

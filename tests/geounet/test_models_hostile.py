@@ -95,7 +95,8 @@ def a_loop(model: Any) -> Any:
 
 
 def texts(model: Any) -> Any:
-    model.graph.initializer.append(helper.make_tensor("t", TensorProto.STRING, [1], ["x"]))
+    vals: Any = [b"x"]
+    model.graph.initializer.append(helper.make_tensor("t", TensorProto.STRING, [1], vals))
     return model
 
 
