@@ -30,6 +30,7 @@ def test_one_distribution_owns_the_package(package: str) -> None:
     "code",
     [
         "import geounet",
+        "from geounet import map_scene, Options, ModelBundle, LandCoverMap",
         "import geounet.cli.app",
         "from geounet.cli.app import app, run; run(lambda **k: app(['--help'], **k))",
         "from geounet.cli.app import app, run; run(lambda **k: app(['predict', '--help'], **k))",

@@ -14,10 +14,10 @@ from geounet.outputs.files import ITEM, MAP_FILES, RUN
 
 if TYPE_CHECKING:
     from geounet.mapping.batch import SceneResult
-    from geounet.mapping.pipeline import LandCoverMap
     from geounet.mapping.progress import OnProgress
     from geounet.mapping.progress import Progress as MapProgress
     from geounet.model.bundle import ModelBundle
+    from geounet.outputs.land_cover_map import LandCoverMap
 
 _BESIDE = (RUN, ITEM, "classes.tif.aux.xml")
 """Files that a person does not open: not told of."""

@@ -20,6 +20,7 @@ from geounet.mapping.request import request_of
 from geounet.mapping.workspace import Workplace
 from geounet.model.bundle import ModelBundle
 from geounet.options import Options
+from geounet.outputs.land_cover_map import LandCoverMap
 from geounet.outputs.run_record import Stopwatch
 from tiles.chips.blend import blend
 from tiles.chips.cut import cut
@@ -33,23 +34,14 @@ if TYPE_CHECKING:
     from geounet.outputs.thumbnail import Thumbnail
 
 
-@dataclass(frozen=True)
-class LandCoverMap:
-    """A finished map: its folder and its `summary.json`; `fresh` is False where it was there already."""
-
-    folder: Path
-    summary: dict[str, Any]
-    fresh: bool = True
-
-
 OnPreflight = Callable[[list[dict[str, Any]]], None]
 
 
 def map_scene(
     scene_path: str | Path,
     bundle: ModelBundle,
-    out: Path,
-    options: Options,
+    out: str | Path,
+    options: Options = Options(),
     *,
     overwrite: bool = False,
     restart: bool = False,
@@ -63,7 +55,7 @@ def map_scene(
     interrupted one stopped, and does nothing where the same map is finished. Raises errors of `tiles.errors` and
     `geounet.errors`; a scene that cannot be read leaves nothing behind.
     """
-    shelf = engines or EngineShelf()
+    shelf, folder = engines or EngineShelf(), Path(out)
     with open_scene(
         scene_path,
         bundle.bands,
@@ -76,9 +68,9 @@ def map_scene(
         trust=options.trust,
     ) as scene:
         request = request_of(scene, bundle, options)
-        with Workplace.claim(out, overwrite=overwrite, restart=restart) as place:
+        with Workplace.claim(folder, overwrite=overwrite, restart=restart) as place:
             if (summary := place.finished(request)) is not None:
-                return LandCoverMap(out, summary, fresh=False)
+                return LandCoverMap(folder, summary, fresh=False)
             job = _Job.start(place, scene, bundle, options, request)
             if on_preflight is not None:
                 on_preflight(job.about["preflight"])
@@ -88,7 +80,7 @@ def map_scene(
                 except SceneError:
                     place.discard()  # going on later would meet the same broken block
                     raise
-                return LandCoverMap(out, job.finish(on_progress))
+                return LandCoverMap(folder, job.finish(on_progress))
 
 
 @dataclass
