@@ -67,7 +67,7 @@ async def accept_scene(
 
 def wish_for(parts: Parts, model: str, options: JobOptions) -> Wish:
     """What the header check has to look for."""
-    asked = options.model_dump(include={"bands", "assume_crs", "nodata", "stretch", "formats", "force", "area"})
+    asked = options.model_dump(mode="json")
     reach = {name: card.gsd_m for name, card in parts.catalog.cards.items()}
     return Wish(model, parts.catalog.locate(model), asked, reach)
 

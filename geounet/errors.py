@@ -5,6 +5,24 @@ class GeounetError(Exception):
     """Root of every error this package raises on purpose."""
 
 
+class OptionError(GeounetError):
+    """A value that an option does not take; `option` is its name in `geounet.options.Options`."""
+
+    def __init__(self, text: str, *, option: str) -> None:
+        super().__init__(text)
+        self.option = option
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.args[0]}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _option_error, (self.args[0], self.option)
+
+
+def _option_error(text: str, option: str) -> OptionError:
+    return OptionError(text, option=option)
+
+
 class BundleError(GeounetError):
     """A bundle is missing, damaged, or made for another version of this program."""
 

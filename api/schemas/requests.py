@@ -1,17 +1,14 @@
 """What clients send: a job's options and the body that asks for a job."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import shapely
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 from shapely.geometry import shape
 
-from geounet.options import BAND_NAME, MOST_AREA_M2, MOST_BANDS, MOST_SIMPLIFY_PX, read_stretch
+from geounet.options import described
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$", examples=["5f1c0d9e8b7a65432100"])]
-BandName = Annotated[str, Field(pattern=BAND_NAME)]
-BandNumber = Annotated[int, Field(ge=1, le=MOST_BANDS)]
-Format = Literal["gpkg", "geojson", "geojsonl", "fgb", "parquet"]
 _MOST_VERTICES = 10_000
 _EXAMPLE_AREA: dict[str, Any] = {
     "type": "Polygon",
@@ -99,43 +96,28 @@ def _numbers(value: Any, depth: int) -> int:
     return sum(_numbers(v, depth + 1) for v in value)
 
 
-class JobOptions(Wire):
-    """Everything that may be chosen about one map; what is left out is recommended."""
+def _chosen_by_clients() -> dict[str, Any]:
+    """The options of a map that a client chooses, as `create_model` takes them; nothing is said of them here.
 
-    bands: Annotated[dict[BandName, BandNumber], Field(min_length=1, max_length=64)] | None = Field(
-        default=None,
-        description="Which band of the file is which, from 1.",
-        examples=[{"red": 5, "green": 3, "blue": 2}],
-    )
-    assume_crs: Annotated[str, Field(pattern=r"^(EPSG|epsg|ESRI|esri|IAU_2015|iau_2015):[0-9]{1,7}$")] | None = Field(
-        default=None, description="CRS of a scene that has none.", examples=["EPSG:32613"]
-    )
-    nodata: Annotated[list[float], Field(max_length=64)] = Field(
-        default=[],
-        description="Values of empty pixels, in place of the file's own; a mask in the file still counts.",
-        examples=[[0, 255]],
-    )
-    stretch: Annotated[str, Field(max_length=100), AfterValidator(read_stretch)] | None = Field(
-        default=None,
-        description="LO,HI: these counts become dark and bright; none: counts are 0-255 already; match: quantiles as "
-        "in training; auto: match, but for 8-bit counts none.",
-        examples=["0,2047"],
-    )
-    force: bool = Field(default=False, description="Go on where resolution or values do not fit the model.")
-    min_area_m2: Annotated[float, Field(ge=0, le=MOST_AREA_M2)] | None = Field(
-        default=None, description="Smallest polygon; smaller ones join a neighbour."
-    )
-    simplify_px: Annotated[float, Field(ge=0, le=MOST_SIMPLIFY_PX)] | None = Field(
-        default=None, description="Tolerance in pixels by which polygon borders may be simplified."
-    )
-    formats: Annotated[list[Format], Field(max_length=5)] = Field(
-        default=["gpkg", "geojson"], description="Polygon files; the GeoPackage is always made."
-    )
-    probabilities: bool = Field(default=False, description="Also write probabilities.tif.")
-    tta: Literal["none", "flips", "d4", "scales", "all"] = Field(
-        default="none",
-        description="Average views of every chip: 4 (flips) or 8 (d4) turned and mirrored, 3 sizes (scales), or all.",
-    )
+    But for one: a CRS comes as a code, for the text of one can lead PROJ to files and addresses.
+    """
+    found: dict[str, Any] = {
+        name: (option.annotation, option.field.default) for name, option in described().items() if option.about.service
+    }
+    code = Annotated[str, Field(pattern=r"^(EPSG|epsg|ESRI|esri|IAU_2015|iau_2015):[0-9]{1,7}$")] | None
+    found["assume_crs"] = (Annotated[code, *found["assume_crs"][0].__metadata__], None)
+    return found
+
+
+if TYPE_CHECKING:
+    _Chosen = Wire
+else:
+    _Chosen = create_model("_Chosen", __base__=Wire, **_chosen_by_clients())
+
+
+class JobOptions(_Chosen):
+    """Everything that may be chosen about one map; what is left out is recommended. The GeoPackage is always made."""
+
     area: Area | None = Field(default=None, description="Map only this part of the scene.")
 
 

@@ -5,19 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from geounet.cli.options import (
-    AsJson,
-    AssumeCrs,
-    Bands,
-    Force,
-    Model,
-    Nodata,
-    Scene,
-    Stretch,
-    Trust,
-    parse_bands,
-    parse_nodata,
-)
+from geounet.cli.options import AsJson, Model, Scene, with_map_options
+from geounet.options import Options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,15 +20,11 @@ def register(app: typer.Typer) -> None:
     app.command()(info)
 
 
+@with_map_options("bands", "assume_crs", "nodata", "stretch", "force", "trust")
 def info(
     scene: Scene,
     model: Model = "overhead-rgb",
-    bands: Bands = None,
-    assume_crs: AssumeCrs = None,
-    nodata: Nodata = None,
-    stretch: Stretch = None,
-    force: Force = False,
-    trust: Trust = False,
+    options: Options = Options(),
     as_json: AsJson = False,
 ) -> int:
     """Say what is in a scene and whether the model fits it; exit code 3 where `predict` would refuse."""
@@ -48,16 +33,7 @@ def info(
     from geounet.mapping.planner import planned
     from geounet.mapping.preflight import Estimate, inspect_scene
     from geounet.model.bundle import ModelBundle
-    from geounet.options import Options
 
-    options = Options(
-        bands=parse_bands(bands),
-        assume_crs=assume_crs,
-        nodata=parse_nodata(nodata),
-        stretch=stretch,
-        force=force,
-        trust=trust,
-    )
     bundle = ModelBundle.load(model)
 
     def estimate(opened: "OpenScene") -> Estimate | None:
@@ -67,14 +43,14 @@ def info(
             return None
         return Estimate(cost.seconds, cost.memory, cost.disk)
 
-    found = inspect_scene(scene, bundle, options, estimate, trust=trust)
+    found = inspect_scene(scene, bundle, options, estimate)
     if as_json:
         typer.echo(json.dumps(found.as_record(), indent=2))
     else:
         screen = Screen()
         screen.out.print(_facts(found))
         screen.out.print(_checks(found))
-    return 3 if found.refused and not force else 0
+    return 3 if found.refused and not options.force else 0
 
 
 def _checks(found: "Inspection") -> "Table":

@@ -1,90 +1,18 @@
-"""The options that commands share, and how their texts are read."""
+"""The options that commands share, and how their texts are read. Those of a map are made from `geounet.options`."""
 
-import math
+import inspect
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from geounet.options import MOST_AREA_M2, MOST_SIMPLIFY_PX, TTA, read_bands, read_stretch
-from tiles.vectors.formats import FORMATS
-
-if TYPE_CHECKING:
-    from geounet.options import Options
-
+from geounet.errors import OptionError
+from geounet.options import Described, Options, described
 
 Scene = Annotated[str, typer.Argument(help="A GeoTIFF.", show_default=False)]
 Model = Annotated[str, typer.Option("--model", "-m", help="Name or folder of a bundle; see `geounet models`.")]
-
-Bands = Annotated[
-    str | None,
-    typer.Option(help="Which band of the file is which, from 1: red=5,green=3,blue=2.", show_default=False),
-]
-
-Stretch = Annotated[
-    str | None,
-    typer.Option(
-        help="LO,HI: these counts become dark and bright; none: counts are 0-255 already; "
-        "match: quantiles as in training; auto: match, but for 8-bit counts none.",
-        show_default="auto",
-    ),
-]
-
-Nodata = Annotated[
-    str | None,
-    typer.Option(
-        help="Values of empty pixels, in place of the file's own: 0 or 0,255; a mask in the file still counts.",
-        show_default="the file's",
-    ),
-]
-
-AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a file that has none: EPSG:32613.", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="Go on where resolution or values do not fit the model.")]
-
-Trust = Annotated[
-    bool,
-    typer.Option("--trust", help="Open a scene that makes GDAL open other files or addresses: you know its maker."),
-]
-
-MinArea = Annotated[
-    float | None,
-    typer.Option(
-        help="Smallest polygon in square metres; smaller ones join a neighbour. 0: none do.",
-        min=0,
-        max=MOST_AREA_M2,
-        show_default="16 pixels",
-    ),
-]
-
-Simplify = Annotated[
-    float | None,
-    typer.Option(
-        help="Tolerance in pixels by which polygon borders may be simplified. 0: they follow the pixels.",
-        min=0,
-        max=MOST_SIMPLIFY_PX,
-        show_default="1.25",
-    ),
-]
-
-Formats = Annotated[str, typer.Option(help="Polygon files: any of gpkg,geojson,geojsonl,fgb,parquet.")]
-Probabilities = Annotated[bool, typer.Option("--probabilities", help="Also write probabilities.tif, a band a class.")]
-ChipSize = Annotated[int | None, typer.Option(help="Pixels a chip side.", show_default="auto", min=32)]
-Overlap = Annotated[int | None, typer.Option(help="Pixels that chips share.", show_default="the model's", min=0)]
-EngineName = Annotated[str, typer.Option("--engine", help="What runs the network: auto, torch, openvino, onnxruntime.")]
-Device = Annotated[
-    str, typer.Option(help="Where it runs: auto, cpu, cuda, cuda:1, mps; onnxruntime: tensorrt, coreml, directml.")
-]
-Precision = Annotated[str, typer.Option(help="auto, f32, bf16, fp16.")]
-
-Tta = Annotated[
-    str,
-    typer.Option(
-        help="Score every chip in several views and average them (test-time augmentation): none, flips (4), d4 (8), "
-        "scales (3), all (24). Takes that many times as long.",
-    ),
-]
-
-MaxMemory = Annotated[str | None, typer.Option(help="Most memory to take: 800MB, 4GB.", show_default="about 1.4GB")]
 
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace a map that is there; it stays until the new one is done.")
@@ -94,29 +22,86 @@ Restart = Annotated[bool, typer.Option("--restart", help="Do not go on with an i
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
-def make_options(given: dict[str, Any]) -> "Options":
-    """The options of a map from a command's arguments. Raises typer.BadParameter for what makes no sense."""
-    from geounet.options import Options
+def flag_of(option: str) -> str:
+    """What the command line calls an option of `geounet.options.Options`."""
+    return described()[option].about.flag or f"--{option.replace('_', '-')}"
 
-    return Options(
-        bands=parse_bands(given["bands"]),
-        assume_crs=given["assume_crs"],
-        nodata=parse_nodata(given["nodata"]),
-        stretch=parse_stretch(given["stretch"]),
-        force=given["force"],
-        trust=given["trust"],
-        min_area_m2=parse_number(given["min_area"]),
-        simplify_px=parse_number(given["simplify"]),
-        formats=parse_formats(given["formats"]),
-        probabilities=given["probabilities"],
-        chip_size=given["chip_size"],
-        overlap=given["overlap"],
-        engine=given["engine"],
-        device=given["device"],
-        precision=given["precision"],
-        max_memory=parse_bytes(given["max_memory"]),
-        tta=parse_tta(given["tta"]),
-    )
+
+def with_map_options(*only: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of a map in place of its parameter `options`, all of them or `only` some.
+
+    The command is called with `options` made and checked. What makes no sense is wrong usage, told with its flag.
+    """
+    offered = {n: o for n, o in described().items() if o.about.command and (not only or n in only)}
+
+    def change(command: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(command)
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            if parameter.name == "options":
+                parameters += [_parameter(name, option) for name, option in offered.items()]
+            else:
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+        @wraps(command)
+        def call(**given: Any) -> Any:
+            chosen = {name: given.pop(name) for name in offered}
+            return command(**given, options=make_options(chosen))
+
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": signature.return_annotation}
+        return call
+
+    return change
+
+
+def _parameter(name: str, option: Described) -> inspect.Parameter:
+    """The parameter of one option as typer reads it: texts for what is not a number or a flag."""
+    kind, constraints = _plain(option.annotation)
+    about: dict[str, Any] = {"help": option.text, **constraints}
+    default = option.field.default
+    if isinstance(default, tuple):
+        default = ",".join(default) or None
+    if option.about.default is not None:
+        about["show_default"] = option.about.default
+    if name in READERS:
+        kind = str | None if default is None else str
+        about = {k: v for k, v in about.items() if k not in ("min", "max")}
+    shown = Annotated[kind, typer.Option(flag_of(name), **about)]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
+
+
+def _plain(annotation: Any) -> tuple[Any, dict[str, Any]]:
+    """What typer is to parse for an annotation, and the bounds of a number."""
+    inner = get_args(annotation)[0]
+    alternatives = [a for a in get_args(inner) if a is not type(None)] if type(None) in get_args(inner) else [inner]
+    first, optional = alternatives[0], type(None) in get_args(inner)
+    bounds: dict[str, Any] = {}
+    if get_origin(first) is Annotated:
+        first, *notes = get_args(first)
+        for note in (m for n in notes for m in getattr(n, "metadata", ())):
+            bounds |= {
+                k: v
+                for k, v in (("min", getattr(note, "ge", None)), ("max", getattr(note, "le", None)))
+                if v is not None
+            }
+    kind = first if first in (bool, int, float, str) else str
+    return (kind | None if optional else kind), (bounds if kind in (int, float) else {})
+
+
+def make_options(given: Mapping[str, Any]) -> Options:
+    """The options of a map from a command's arguments, those that were left out as they are by default.
+
+    Raises typer.BadParameter, which names the flag, for what makes no sense.
+    """
+    try:
+        return Options(**{name: READERS.get(name, _as_given)(value) for name, value in given.items()})
+    except OptionError as error:
+        raise typer.BadParameter(str(error.args[0]), param_hint=f"'{flag_of(error.option)}'") from None
+
+
+def _as_given(value: Any) -> Any:
+    return value
 
 
 def parse_bands(text: str | None) -> dict[str, int] | None:
@@ -128,34 +113,10 @@ def parse_bands(text: str | None) -> dict[str, int] | None:
         name, _, number = part.partition("=")
         name = name.strip().lower()
         if not name or not number.strip().isdigit() or name in bands:
-            raise typer.BadParameter(f"'{text}': write name=number pairs, each name once, like red=5,green=3,blue=2")
+            problem = f"'{text}': write name=number pairs, each name once, like red=5,green=3,blue=2"
+            raise OptionError(problem, option="bands")
         bands[name] = int(number)
-    try:
-        return read_bands(bands)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def parse_stretch(text: str | None) -> str | None:
-    """`LO,HI`, `none` or `match`; None for `auto`."""
-    try:
-        return None if text is None else read_stretch(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--stretch {error}") from None
-
-
-def parse_tta(text: str) -> str:
-    """One of the views that there are."""
-    if text not in TTA:
-        raise typer.BadParameter(f"no test-time augmentation '{text}', choose one of: {', '.join(TTA)}")
-    return text
-
-
-def parse_number(number: float | None) -> float | None:
-    """A number that is one: `nan` passes every comparison."""
-    if number is not None and math.isnan(number):
-        raise typer.BadParameter("'nan' is no number")
-    return number
+    return bands
 
 
 def parse_nodata(text: str | None) -> tuple[float, ...]:
@@ -166,19 +127,33 @@ def parse_nodata(text: str | None) -> tuple[float, ...]:
         raise typer.BadParameter(f"'{text}': write numbers, like 0 or 0,255 or -9999") from None
 
 
+def parse_nodata(text: str | None) -> tuple[float, ...]:
+    """`0,255` to numbers; nothing to none."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else ()
+    except ValueError:
+        raise OptionError(f"'{text}': write numbers, like 0 or 0,255 or -9999", option="nodata") from None
+
+
 def parse_bytes(text: str | None) -> int | None:
     """`800MB` or `4GB` to bytes."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB)", text.strip(), re.IGNORECASE)
     if not found:
-        raise typer.BadParameter(f"'{text}': write a size like 800MB or 4GB")
+        raise OptionError(f"'{text}': write a size like 800MB or 4GB", option="max_memory")
     return int(float(found[1]) * {"MB": 1e6, "GB": 1e9}[found[2].upper()])
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
-    """`gpkg,geojson` to a tuple of known formats."""
-    formats = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
-    if unknown := [f for f in formats if f not in FORMATS]:
-        raise typer.BadParameter(f"no polygon format '{unknown[0]}', choose from: {', '.join(FORMATS)}")
-    return formats
+    """`gpkg,geojson` to a tuple of names."""
+    return tuple(part.strip().lower() for part in text.split(",") if part.strip())
+
+
+READERS: Mapping[str, Callable[[Any], Any]] = {
+    "bands": parse_bands,
+    "nodata": parse_nodata,
+    "max_memory": parse_bytes,
+    "formats": parse_formats,
+}
+"""How the texts of options are read that are more than a word or a number."""

@@ -6,31 +6,8 @@ from typing import Annotated
 
 import typer
 
-from geounet.cli.options import (
-    AsJson,
-    AssumeCrs,
-    Bands,
-    ChipSize,
-    Device,
-    EngineName,
-    Force,
-    Formats,
-    MaxMemory,
-    MinArea,
-    Model,
-    Nodata,
-    Overlap,
-    Overwrite,
-    Precision,
-    Probabilities,
-    Restart,
-    Scene,
-    Simplify,
-    Stretch,
-    Trust,
-    Tta,
-    make_options,
-)
+from geounet.cli.options import AsJson, Model, Overwrite, Restart, Scene, with_map_options
+from geounet.options import Options
 
 
 def register(app: typer.Typer) -> None:
@@ -39,35 +16,19 @@ def register(app: typer.Typer) -> None:
     app.command()(batch)
 
 
+@with_map_options()
 def predict(
     scene: Scene,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the map.", show_default="SCENE-landcover")
     ] = None,
     model: Model = "overhead-rgb",
-    bands: Bands = None,
-    stretch: Stretch = None,
-    assume_crs: AssumeCrs = None,
-    nodata: Nodata = None,
-    force: Force = False,
-    trust: Trust = False,
-    min_area: MinArea = None,
-    simplify: Simplify = None,
-    formats: Formats = "gpkg,geojson",
-    probabilities: Probabilities = False,
-    chip_size: ChipSize = None,
-    overlap: Overlap = None,
-    engine: EngineName = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    max_memory: MaxMemory = None,
-    tta: Tta = "none",
+    options: Options = Options(),
     overwrite: Overwrite = False,
     restart: Restart = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the land-cover map of one scene: rasters, polygons, areas."""
-    options = make_options(locals())
     from geounet.cli.screen import Screen
     from geounet.mapping.batch import plain_stem
     from geounet.mapping.pipeline import map_scene
@@ -92,33 +53,17 @@ def predict(
         screen.result(found)
 
 
+@with_map_options()
 def batch(
     scenes: Annotated[list[str], typer.Argument(help="GeoTIFFs, folders, or @LIST: a text file with a scene a line.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that holds one map a scene.", show_default=False)],
     model: Model = "overhead-rgb",
-    bands: Bands = None,
-    stretch: Stretch = None,
-    assume_crs: AssumeCrs = None,
-    nodata: Nodata = None,
-    force: Force = False,
-    trust: Trust = False,
-    min_area: MinArea = None,
-    simplify: Simplify = None,
-    formats: Formats = "gpkg,geojson",
-    probabilities: Probabilities = False,
-    chip_size: ChipSize = None,
-    overlap: Overlap = None,
-    engine: EngineName = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    max_memory: MaxMemory = None,
-    tta: Tta = "none",
+    options: Options = Options(),
     overwrite: Overwrite = False,
     restart: Restart = False,
     as_json: AsJson = False,
 ) -> int:
     """Map many scenes, one after another; one bad scene does not stop the rest (exit code 3)."""
-    options = make_options(locals())
     from geounet.cli.screen import Screen
     from geounet.mapping.batch import find_scenes, run_batch
     from geounet.model.bundle import ModelBundle

@@ -7,10 +7,7 @@ from geounet.engines.machine import best_device
 from geounet.engines.views import views_of
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
-from geounet.options import TTA
-
-ENGINES = ("auto", "torch", "openvino", "onnxruntime")
-PRECISIONS = ("auto", "f32", "bf16", "fp16")
+from geounet.options import ENGINES, PRECISIONS, TTA
 
 
 def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto", *, onnx: bool = False) -> EngineSpec:

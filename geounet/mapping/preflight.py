@@ -3,10 +3,10 @@
 Each line is `ok`, `adjusted` (how), a `warning` (look at it), or `refused` (why, and what to do).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from geounet.mapping.value_checks import Finding, check_values, undeclared_fill
 from geounet.model.bundle import ModelBundle, shipped_bundles
 from geounet.model.reflectance import find_reflectance, reflectance_stretch
 from geounet.model.stretch import Stretch, fill_value, fit_stretch
+from geounet.options import Options
 from tiles.errors import BandError, VectorError
 from tiles.scene.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene, Source, open_scene
 from tiles.scene.validity import shown_values
@@ -27,23 +28,6 @@ Status = Literal["ok", "adjusted", "warning", "refused"]
 _SQUARENESS = 1.5
 _SMEAR, _LEAST_SMEARED, _LEAST_EMPTY = 16, 1e-3, 1e-3
 _FORCEABLE = ("resolution",)
-
-
-class Choices(Protocol):
-    """The part of `geounet.options.Options` that a pre-flight looks at."""
-
-    @property
-    def bands(self) -> Mapping[str, int] | None: ...
-    @property
-    def assume_crs(self) -> str | None: ...
-    @property
-    def nodata(self) -> Sequence[float]: ...
-    @property
-    def stretch(self) -> str | None: ...
-    @property
-    def formats(self) -> Sequence[str]: ...
-    @property
-    def force(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +79,7 @@ class Preflight:
         return [row.as_record() for row in self.rows]
 
 
-def preflight(scene: Scene, bundle: ModelBundle, options: Choices) -> Preflight:
+def preflight(scene: Scene, bundle: ModelBundle, options: Options) -> Preflight:
     """All checks. Raises MismatchError where one refuses, unless `options.force`: then it is a warning.
 
     What the work costs is not asked here: a scene is told first why it does not fit, then what it would take.
@@ -111,7 +95,7 @@ def preflight(scene: Scene, bundle: ModelBundle, options: Choices) -> Preflight:
     return replace(checked, rows=tuple(rows))
 
 
-def examine(scene: Scene, bundle: ModelBundle, options: Choices, estimate: Estimate | None = None) -> Preflight:
+def examine(scene: Scene, bundle: ModelBundle, options: Options, estimate: Estimate | None = None) -> Preflight:
     """All checks, refusals among the lines."""
     sample = scene.survey
     quantiles = bundle.card.quantiles
@@ -181,18 +165,16 @@ class Inspection:
 def inspect_scene(
     path: str | Path,
     bundle: ModelBundle,
-    options: Choices,
+    options: Options,
     estimate: Callable[[Scene], Estimate | None] = lambda _: None,
-    *,
-    trust: bool = False,
 ) -> Inspection:
     """Everything the tool sees in a file, and whether the model can use it; bands that do not match are a line.
 
-    `estimate` tells what a map of the scene would cost, where that can be known; `trust` is that of `Options`. Raises
-    SceneError where the file cannot be used at all.
+    `estimate` tells what a map of the scene would cost, where that can be known. Raises SceneError where the file
+    cannot be used at all.
     """
     chosen: dict[str, Any] = {"assume_crs": options.assume_crs, "gsd_range": bundle.card.gsd_m, "force": options.force}
-    chosen["trust"], chosen["nodata"] = trust, options.nodata
+    chosen["trust"], chosen["nodata"] = options.trust, options.nodata
     try:
         with open_scene(path, bundle.bands, bands=options.bands, **chosen) as scene:
             checked = examine(scene, bundle, options, estimate(scene))

@@ -58,6 +58,7 @@ def not_ours(folder: Path, summary: Mapping[str, Any]) -> list[str]:
     beside = {name + ending for name in written for ending in _COMPANIONS}
     return sorted(p.name for p in folder.iterdir() if p.is_dir() or p.name not in written | beside)
 
+
 POLYGON_FILES = tuple(file.name for file in MAP_FILES if file.name.startswith("polygons."))
 """In the order of preference where one of them is to be read."""
 

@@ -1,7 +1,9 @@
 """What may be chosen about a map is the same on the command line and over HTTP: names, values, refusals."""
 
 import json
+import pickle
 from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -11,13 +13,15 @@ from typer.testing import CliRunner
 
 from api.schemas.requests import JobOptions
 from geounet.cli.app import app
-from geounet.cli.options import make_options
+from geounet.cli.info import info
+from geounet.cli.options import flag_of, make_options
+from geounet.cli.predict import batch, predict
 from geounet.engines.views import VIEWS
+from geounet.errors import OptionError
 from geounet.options import TTA, Options
 from geounet.service.processes.map_child import options_of
 from tiles.vectors.formats import FORMATS
 
-CLI_NAMES = {"min_area_m2": "min_area", "simplify_px": "simplify"}
 OF_THE_OPERATOR = {"chip_size", "overlap", "engine", "device", "precision", "max_memory", "max_polygons", "trust"}
 """What a client of the service has no say in: how the machine is used."""
 OF_THE_SERVICE = {"area"}
@@ -32,6 +36,8 @@ TRIED: list[tuple[str, Any, str | None]] = [
     ("bands", {"Red Band": 1}, "Red Band=1"),
     ("bands", {}, ""),
     *(("assume_crs", text, None) for text in ("EPSG:32613", "epsg:32613", "ESRI:102003", "IAU_2015:30100")),
+    ("nodata", [0, 255], "0,255"),
+    ("nodata", ["x"], "x"),
     *(("min_area_m2", number, None) for number in (0, 1.5, 1e12, -1, 1e13, float("nan"), float("inf"))),
     *(("simplify_px", number, None) for number in (0, 1.25, 100, -0.1, 101, float("nan"), float("inf"))),
     *(("formats", [name], name) for name in ("gpkg", "geojson", "geojsonl", "fgb", "parquet", "shp", "kml")),
@@ -59,10 +65,10 @@ def by_command(option: str, value: Any) -> Any:
         seen.append(make_options(given))
         raise typer.Exit(0)
 
-    flag = f"--{CLI_NAMES.get(option, option).replace('_', '-')}"
+    flag = flag_of(option)
     words = [flag] if value is True else [] if value is False else [f"{flag}={value}"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("geounet.cli.predict.make_options", noted)
+        patch.setattr("geounet.cli.options.make_options", noted)
         result = CliRunner().invoke(app, ["predict", "x.tif", "--out", "y", *words])
     return getattr(seen[0], option) if seen else result
 
@@ -87,6 +93,25 @@ def _plain(value: Any) -> Any:
 def test_every_option_of_the_service_is_one_of_the_map() -> None:
     known = {field.name for field in fields(Options)}
     assert set(JobOptions.model_fields) - OF_THE_SERVICE == known - OF_THE_OPERATOR
+
+
+def test_the_command_line_offers_every_option_and_info_those_that_say_whether_a_scene_fits() -> None:
+    known = {field.name for field in fields(Options)}
+    assert known <= {*signature(predict).parameters, "max_polygons"}
+    assert known <= {*signature(batch).parameters, "max_polygons"}
+    assert {"bands", "assume_crs", "nodata", "stretch", "force", "trust"} <= set(signature(info).parameters)
+    assert {flag_of("min_area_m2"), flag_of("assume_crs")} == {"--min-area", "--assume-crs"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("engine", "magic"), ("precision", "f8"), ("device", "gpu"), ("chip_size", 8)]
+)
+def test_what_an_option_does_not_take_is_refused_when_options_are_made(option: str, value: Any) -> None:
+    with pytest.raises(OptionError) as refused:
+        Options(**{option: value})
+    assert refused.value.option == option
+    assert str(refused.value).startswith(f"{option}: '{value}': ")
+    assert pickle.loads(pickle.dumps(refused.value)).option == option
 
 
 def test_the_values_of_the_table_are_of_both_kinds() -> None:

@@ -74,10 +74,10 @@ def options_of(task: Mapping[str, Any]) -> "Options":
     """`geounet.options.Options` of a job's options; the GeoPackage is always made, the service reads it."""
     from geounet.options import Options
 
-    given = {name: value for name, value in task["options"].items() if name != "area" and value is not None}
-    given["formats"] = tuple(dict.fromkeys(("gpkg", *given.get("formats", ("geojson",)))))
-    given["nodata"] = tuple(given.get("nodata", ()))
-    return Options(**given, engine=task["engine"], device=task["device"], max_polygons=task["max_polygons"])
+    given = dict(task["options"])
+    given["formats"] = ("gpkg", *(given.get("formats") or ("geojson",)))
+    more = {"engine": task["engine"], "device": task["device"], "max_polygons": task["max_polygons"]}
+    return Options.from_record({**given, **more})
 
 
 class _Throttled:

@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from geounet.service.processes.sandbox.decoders import load_decoders
@@ -115,14 +114,15 @@ def _fit(path: str, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The pre-flight that `geounet info` shows, refusals among its lines; a sample of the pixels is read for it."""
     from geounet.mapping.preflight import inspect_scene
     from geounet.model.bundle import ModelBundle
+    from geounet.options import Options
     from tiles.errors import TilesError
 
-    options: Any = SimpleNamespace(**wanted["options"])
-    if options.area is not None:
+    options, area = Options.from_record(wanted["options"]), wanted["options"].get("area")
+    if area is not None:
         from tiles.scene.crop import check_area
 
         try:
-            check_area(Path(path), options.area, options.assume_crs)
+            check_area(Path(path), area, options.assume_crs)
         except TilesError as error:
             return {"fits": False, "field": "options.area", "why": _told(error, path, name), "checks": []}
     grid: dict[str, int] = {}
