@@ -1,7 +1,6 @@
 """Real files, each with what must happen to it for an RGB model of 0.3-1.2 m."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from geounet.errors import GeounetError
 from geounet.mapping.preflight import examine, preflight
 from geounet.model.bundle import DEFAULT_BUNDLE, ModelBundle, ModelCard, shipped_bundles
 from geounet.model.stretch import LEVELS
+from geounet.options import Options
 from tiles.errors import TilesError
 from tiles.scene.scene import open_scene
 from tiles.window import Window
@@ -26,16 +26,6 @@ CARD: dict[str, Any] = {
     "gsd_m": (0.3, 1.2),
     "weights": {"sha256": "0" * 64},
 }
-
-
-@dataclass(frozen=True)
-class Wishes:
-    bands: dict[str, int] | None = None
-    assume_crs: str | None = None
-    nodata: tuple[float, ...] = ()
-    stretch: str | None = None
-    formats: tuple[str, ...] = ("gpkg", "geojson")
-    force: bool = False
 
 
 GREY = {"bands": {"red": 1, "green": 1, "blue": 1}, "force": True}
@@ -92,7 +82,7 @@ ACCEPTED: list[tuple[str, dict[str, Any], tuple[int, int], float, str]] = [
 ]
 
 
-def opened(folder: Path, name: str, wishes: Wishes) -> Any:
+def opened(folder: Path, name: str, wishes: Options) -> Any:
     return open_scene(
         folder / "scenes" / name,
         CARD["bands"],
@@ -105,7 +95,7 @@ def opened(folder: Path, name: str, wishes: Wishes) -> Any:
 
 @pytest.mark.parametrize(("name", "options", "words"), REFUSED, ids=lambda v: v if isinstance(v, str) else "")
 def test_refused(data_folder: Path, name: str, options: dict[str, Any], words: str) -> None:
-    wishes = Wishes(**options)
+    wishes = Options(**options)
     with pytest.raises((TilesError, GeounetError)) as caught, opened(data_folder, name, wishes) as scene:
         preflight(scene, ModelBundle(Path("overhead"), ModelCard.model_validate(CARD)), wishes)
     text = str(caught.value)
@@ -120,7 +110,7 @@ def test_refused(data_folder: Path, name: str, options: dict[str, Any], words: s
 def test_accepted(
     data_folder: Path, name: str, options: dict[str, Any], shape: tuple[int, int], gsd: float, words: str
 ) -> None:
-    wishes = Wishes(**options)
+    wishes = Options(**options)
     with opened(data_folder, name, wishes) as scene:
         assert scene.georef.shape == shape
         assert scene.georef.gsd == pytest.approx(gsd, rel=0.01)
@@ -168,7 +158,7 @@ def worldview() -> Path:
 
 def told(path: Path, bundle: ModelBundle, **options: Any) -> list[tuple[str, str]]:
     """(status, text) of every line of a pre-flight, refusals included."""
-    wishes = Wishes(**options)
+    wishes = Options(**options)
     with open_scene(path, bundle.bands, bands=wishes.bands, gsd_range=bundle.card.gsd_m) as scene:
         return [(row.status, row.text) for row in examine(scene, bundle, wishes).rows]
 

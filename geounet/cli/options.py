@@ -122,14 +122,6 @@ def parse_bands(text: str | None) -> dict[str, int] | None:
 def parse_nodata(text: str | None) -> tuple[float, ...]:
     """`0,255` to numbers; nothing to none."""
     try:
-        return tuple(dict.fromkeys(float(part) for part in text.split(","))) if text is not None else ()
-    except ValueError:
-        raise typer.BadParameter(f"'{text}': write numbers, like 0 or 0,255 or -9999") from None
-
-
-def parse_nodata(text: str | None) -> tuple[float, ...]:
-    """`0,255` to numbers; nothing to none."""
-    try:
         return tuple(float(part) for part in text.split(",")) if text is not None else ()
     except ValueError:
         raise OptionError(f"'{text}': write numbers, like 0 or 0,255 or -9999", option="nodata") from None

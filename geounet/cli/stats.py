@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geounet.cli.options import AsJson, parse_formats
+from geounet.cli.options import AsJson, make_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -95,7 +95,13 @@ def change(
 
     rules = ChangeRules(tolerance, confidence)
     done = write_change(
-        before, after, out, rules, min_area_m2=min_area, formats=parse_formats(formats), overwrite=overwrite
+        before,
+        after,
+        out,
+        rules,
+        min_area_m2=min_area,
+        formats=make_options({"formats": formats}).formats,
+        overwrite=overwrite,
     )
     if as_json:
         typer.echo(json.dumps(done, indent=2, ensure_ascii=False))

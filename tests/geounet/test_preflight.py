@@ -17,6 +17,7 @@ from geounet.mapping import preflight as preflight_module
 from geounet.mapping.preflight import Check, Estimate, Preflight, examine, inspect_scene, preflight
 from geounet.model.bundle import ModelBundle, ModelCard
 from geounet.model.stretch import LEVELS
+from geounet.options import Options
 from tiles.errors import SceneError
 from tiles.scene.scene import open_scene
 from tiles.window import Window
@@ -25,16 +26,6 @@ GeoTiff = Callable[..., Path]
 
 # What the red, green and blue of a landscape look like: air and shadow are blue, soil and roofs red.
 LOW, SPREAD = np.array([30, 45, 55]), np.array([180, 165, 140])
-
-
-@dataclass(frozen=True)
-class Wishes:
-    bands: dict[str, int] | None = None
-    assume_crs: str | None = None
-    nodata: tuple[float, ...] = ()
-    stretch: str | None = None
-    formats: tuple[str, ...] = ("gpkg", "geojson")
-    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,7 @@ def model(**changes: Any) -> ModelBundle:
 
 
 def checks(path: Path, bundle: ModelBundle | None = None, **wishes: Any) -> list[Check]:
-    chosen, bundle = Wishes(**wishes), bundle or model()
+    chosen, bundle = Options(**wishes), bundle or model()
     given: dict[str, Any] = {"bands": chosen.bands, "force": chosen.force, "nodata": chosen.nodata}
     with open_scene(path, bundle.bands, gsd_range=bundle.card.gsd_m, **given) as scene:
         return list(examine(scene, bundle, chosen).rows)
@@ -194,10 +185,10 @@ def test_too_coarse_is_refused_with_the_model_that_would_fit(geotiff: GeoTiff, m
     bundle = installed["meadow"]
     with open_scene(path, bundle.bands, gsd_range=bundle.card.gsd_m) as scene:
         with pytest.raises(MismatchError) as caught:
-            preflight(scene, bundle, Wishes())
+            preflight(scene, bundle, Options())
         text = str(caught.value)
         assert all(part in text for part in (str(path), "10 m", "0.3-1.2 m", "--model sentinel", "--force"))
-        forced = preflight(scene, bundle, Wishes(force=True))
+        forced = preflight(scene, bundle, Options(force=True))
     assert forced.refused == ()
     assert any(row.status == "warning" and row.text.endswith("(forced)") for row in forced.rows)
 
@@ -223,22 +214,22 @@ def test_a_pole_does_not_fit_into_geojson_and_that_is_told_before_the_work(geoti
     with open_scene(path, bundle.bands) as scene:
         for force in (False, True):
             with pytest.raises(MismatchError, match="holds a pole"):
-                preflight(scene, bundle, Wishes(force=force))
-        assert preflight(scene, bundle, Wishes(formats=("gpkg",))).refused == ()
+                preflight(scene, bundle, Options(force=force))
+        assert preflight(scene, bundle, Options(formats=("gpkg",))).refused == ()
 
 
 def test_costs_are_told_where_they_are_known(geotiff: GeoTiff) -> None:
     bundle = model()
     path = geotiff(CLEAN["8 bit"](Land().image), photometric="RGB")
     with open_scene(path, bundle.bands) as scene:
-        rows = examine(scene, bundle, Wishes(), Estimate(400.0, 1.5e9, 4e7)).rows
+        rows = examine(scene, bundle, Options(), Estimate(400.0, 1.5e9, 4e7)).rows
     assert rows[-1].text == "about 7 min, 1.5 GB of memory, 0.04 GB of disk"
 
 
 def test_a_record_is_plain_and_the_stretch_is_the_one_that_is_used(geotiff: GeoTiff) -> None:
     bundle = model()
     with open_scene(geotiff(CLEAN["11 bit in 16"](Land().image), photometric="RGB"), bundle.bands) as scene:
-        found = preflight(scene, bundle, Wishes(stretch="0,2047"))
+        found = preflight(scene, bundle, Options(stretch="0,2047"))
     assert found.stretch.bands[0].high == 2047
     assert found.as_record()[0] == {
         "topic": "bands",
@@ -252,18 +243,18 @@ def test_a_record_is_plain_and_the_stretch_is_the_one_that_is_used(geotiff: GeoT
 
 def test_inspecting_a_file_whose_bands_do_not_match_still_tells_what_is_in_it(geotiff: GeoTiff) -> None:
     path = geotiff(np.full((8, 30, 30), 5, np.uint16))
-    found = inspect_scene(path, model(), Wishes())
+    found = inspect_scene(path, model(), Options())
     assert found.refused
     assert found.rows[0].topic == "bands"
     assert "--bands red=5,green=3,blue=2" in found.rows[0].remedy
     record = found.as_record()
     assert record["fits"] is False
     assert len(cast("list[Any]", record["file"]["bands"])) == 8
-    assert not inspect_scene(path, model(), Wishes(bands={"red": 5, "green": 3, "blue": 2})).refused
+    assert not inspect_scene(path, model(), Options(bands={"red": 5, "green": 3, "blue": 2})).refused
 
 
 def test_inspecting_a_file_without_a_place_is_refused(geotiff: GeoTiff) -> None:
     path = geotiff(np.full((3, 30, 30), 5, np.uint8), crs=None, photometric="RGB")
     with pytest.raises(SceneError, match="--assume-crs"):
-        inspect_scene(path, model(), Wishes())
-    assert inspect_scene(path, model(), Wishes(assume_crs="EPSG:32617")).rows[1].status == "adjusted"
+        inspect_scene(path, model(), Options())
+    assert inspect_scene(path, model(), Options(assume_crs="EPSG:32617")).rows[1].status == "adjusted"
