@@ -11,6 +11,7 @@ from geounet.options import Options
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from geounet.mapping.cost import Cost
     from geounet.mapping.preflight import Inspection
     from tiles.scene.scene import Scene as OpenScene
 
@@ -31,17 +32,16 @@ def info(
     from geounet.cli.screen import Screen
     from geounet.errors import EngineError, ResourceError
     from geounet.mapping.planner import planned
-    from geounet.mapping.preflight import Estimate, inspect_scene
+    from geounet.mapping.preflight import inspect_scene
     from geounet.model.bundle import ModelBundle
 
     bundle = ModelBundle.load(model)
 
-    def estimate(opened: "OpenScene") -> Estimate | None:
+    def estimate(opened: "OpenScene") -> "Cost | None":
         try:
-            _, cost = planned(opened, bundle, options)
+            return planned(opened, bundle, options)[1]
         except (EngineError, ResourceError):  # not what was asked; `predict` will tell
             return None
-        return Estimate(cost.seconds, cost.memory, cost.disk)
 
     found = inspect_scene(scene, bundle, options, estimate)
     if as_json:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from geounet.mapping.progress import OnProgress
     from geounet.mapping.progress import Progress as MapProgress
     from geounet.model.bundle import ModelBundle
+    from geounet.outputs.check import Check
     from geounet.outputs.land_cover_map import LandCoverMap
 
 _BESIDE = (RUN, ITEM, "classes.tif.aux.xml")
@@ -60,13 +61,13 @@ class Screen:
         # Transient: what stays on the screen is the result or the error, not a bar that stopped somewhere.
         return Progress(*columns, console=self.err, transient=True, disable=self.quiet)
 
-    def preflight(self, record: Sequence[dict[str, Any]]) -> None:
+    def preflight(self, checks: Sequence["Check"]) -> None:
         """The checks made before the work starts, a line each."""
         table = Table(show_header=False, box=None, pad_edge=False)
-        for row in record:
-            style = _STYLES.get(row["status"], "")
-            remedy = f" [dim]{escape(row['remedy'])}[/dim]" if row.get("remedy") else ""
-            table.add_row(f"[{style}]{row['status']}[/{style}]", row["topic"], escape(row["text"]) + remedy)
+        for row in checks:
+            style = _STYLES[row.status]
+            remedy = f" [dim]{escape(row.remedy)}[/dim]" if row.remedy else ""
+            table.add_row(f"[{style}]{row.status}[/{style}]", row.topic, escape(row.text) + remedy)
         self.err.print(table)
 
     def result(self, found: "LandCoverMap") -> None:

@@ -1,6 +1,6 @@
 """The whole product on one screen: a scene becomes a land-cover map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from geounet.mapping.request import request_of
 from geounet.mapping.workspace import Workplace
 from geounet.model.bundle import ModelBundle
 from geounet.options import Options
+from geounet.outputs.check import Check
+from geounet.outputs.decisions import Decisions
 from geounet.outputs.land_cover_map import LandCoverMap
 from geounet.outputs.run_record import Stopwatch
 from tiles.chips.blend import blend
@@ -30,11 +32,10 @@ from tiles.errors import SceneError
 from tiles.scene.scene import Scene, open_scene
 
 if TYPE_CHECKING:
-    from geounet.model.stretch import Stretch
     from geounet.outputs.thumbnail import Thumbnail
 
 
-OnPreflight = Callable[[list[dict[str, Any]]], None]
+OnPreflight = Callable[[Sequence[Check]], None]
 
 
 def map_scene(
@@ -73,7 +74,7 @@ def map_scene(
                 return LandCoverMap(folder, summary, fresh=False)
             job = _Job.start(place, scene, bundle, options, request)
             if on_preflight is not None:
-                on_preflight(job.about["preflight"])
+                on_preflight(job.decided.checks)
             with job.spool:
                 try:
                     job.predict(shelf, on_progress)
@@ -91,10 +92,9 @@ class _Job:
     scene: Scene
     bundle: ModelBundle
     options: Options
+    decided: Decisions
     plan: Plan
-    stretch: "Stretch"
     spool: Spool
-    about: dict[str, Any]
     watch: Stopwatch
 
     @classmethod
@@ -102,36 +102,20 @@ class _Job:
         cls, place: Workplace, scene: Scene, bundle: ModelBundle, options: Options, request: dict[str, Any]
     ) -> "_Job":
         """Go on with the interrupted run of the same request, or decide everything and begin."""
-        from geounet.mapping.preflight import Estimate, preflight
-        from geounet.model.stretch import Stretch
+        from geounet.mapping.preflight import preflight
 
         spool = place.resume(request)
         if spool is None:
             checked = preflight(scene, bundle, options)
             plan, cost = planned(scene, bundle, options)
             require_disk(cost, place.out.parent)
-            checked = checked.at_cost(Estimate(cost.seconds, cost.memory, cost.disk))
-            about = {
-                "request": request,
-                "plan": plan.as_record(),
-                "stretch": checked.stretch.as_record(),
-                "preflight": checked.as_record(),
-            }
+            checked = checked.at_cost(cost)
+            decided = Decisions(request, plan.as_record(), checked.stretch, checked.rows)
             columns = [(block.left, block.right) for block in plan.blocks(scene.georef.shape)]
             kept = len(bundle.legend) if options.probabilities else 0
-            spool = place.begin(scene.georef.shape, about, kept, columns)
-        about = spool.header["about"]
-        return cls(
-            place,
-            scene,
-            bundle,
-            options,
-            Plan(**about["plan"]),
-            Stretch.from_record(about["stretch"]),
-            spool,
-            about,
-            Stopwatch(),
-        )
+            spool = place.begin(scene.georef.shape, decided.to_record(), kept, columns)
+        decided = Decisions.from_record(spool.header["about"])
+        return cls(place, scene, bundle, options, decided, Plan(**decided.plan), spool, Stopwatch())
 
     def predict(self, shelf: "EngineShelf", on_progress: OnProgress | None) -> None:
         """The network pass: cut, score, blend, spool."""
@@ -155,10 +139,10 @@ class _Job:
         grid = self.plan.grid(self.scene.georef.shape)
         first = grid.rows.first_touching(self.spool.next_row)
         pairs = np.array((self.spool.audit or {"pairs": 0})["pairs"], dtype=np.int64)
-        prepare = picture_of(self.stretch, self.bundle.card.reflectance_one)
+        prepare = picture_of(self.decided.stretch, self.bundle.card.reflectance_one)
         chips = thumbnail.tap(cut(self.scene, grid, first, block), prepare)
         strips = blend(
-            engine.predict(chips, self.stretch),
+            engine.predict(chips, self.decided.stretch),
             grid,
             self.bundle.legend,
             first_row=first,
@@ -188,7 +172,7 @@ class _Job:
             self.scene,
             self.bundle,
             self.options,
-            self.about,
+            self.decided,
             self.watch,
         )
         self.place.publish()

@@ -6,16 +6,18 @@ Each line is `ok`, `adjusted` (how), a `warning` (look at it), or `refused` (why
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geounet.errors import BundleError, MismatchError
-from geounet.mapping.value_checks import Finding, check_values, undeclared_fill
+from geounet.mapping.cost import Cost
+from geounet.mapping.value_checks import check_values, undeclared_fill
 from geounet.model.bundle import ModelBundle, shipped_bundles
 from geounet.model.reflectance import find_reflectance, reflectance_stretch
 from geounet.model.stretch import Stretch, fill_value, fit_stretch
 from geounet.options import Options
+from geounet.outputs.check import Check
 from tiles.errors import BandError, VectorError
 from tiles.scene.scene import GSD_TOLERANCE, MOST_UPSAMPLING, Scene, Source, open_scene
 from tiles.scene.validity import shown_values
@@ -24,33 +26,9 @@ from tiles.vectors.wgs84 import ToWgs84
 if TYPE_CHECKING:
     from tiles.scene.notice import Notice
 
-Status = Literal["ok", "adjusted", "warning", "refused"]
 _SQUARENESS = 1.5
 _SMEAR, _LEAST_SMEARED, _LEAST_EMPTY = 16, 1e-3, 1e-3
 _FORCEABLE = ("resolution",)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line: what was looked at, how it stands, and, unless it is well, what to do."""
-
-    topic: str
-    status: Status
-    text: str
-    remedy: str = ""
-
-    def as_record(self) -> dict[str, str]:
-        """For `summary.json`."""
-        return {"topic": self.topic, "status": self.status, "text": self.text, "remedy": self.remedy}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a map will cost: seconds, bytes of memory, bytes of disk; None where nobody knows."""
-
-    seconds: float | None = None
-    memory_bytes: float | None = None
-    disk_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,13 +48,9 @@ class Preflight:
         """No warning and no refusal."""
         return all(row.status in ("ok", "adjusted") for row in self.rows)
 
-    def at_cost(self, estimate: Estimate) -> "Preflight":
+    def at_cost(self, cost: Cost) -> "Preflight":
         """The same with a line on what the work takes."""
-        return replace(self, rows=(*self.rows, *_cost(estimate)))
-
-    def as_record(self) -> list[dict[str, str]]:
-        """For `summary.json`: the lines in order."""
-        return [row.as_record() for row in self.rows]
+        return replace(self, rows=(*self.rows, *_cost(cost)))
 
 
 def preflight(scene: Scene, bundle: ModelBundle, options: Options) -> Preflight:
@@ -95,7 +69,7 @@ def preflight(scene: Scene, bundle: ModelBundle, options: Options) -> Preflight:
     return replace(checked, rows=tuple(rows))
 
 
-def examine(scene: Scene, bundle: ModelBundle, options: Options, estimate: Estimate | None = None) -> Preflight:
+def examine(scene: Scene, bundle: ModelBundle, options: Options, cost: Cost | None = None) -> Preflight:
     """All checks, refusals among the lines."""
     sample = scene.survey
     quantiles = bundle.card.quantiles
@@ -112,15 +86,15 @@ def examine(scene: Scene, bundle: ModelBundle, options: Options, estimate: Estim
         *_unusable_nodata(scene),
         *_smeared(scene),
         *_told(scene.notices, "values", ""),
-        *(_from_finding(f) for f in found),
+        *found,
         *_formats(scene, options.formats),
         _size(scene),
-        *_cost(estimate),
+        *_cost(cost),
     ]
     return Preflight(tuple(rows), stretch)
 
 
-def _reflectance(scene: Scene, bundle: ModelBundle, choice: str | None) -> tuple[Stretch, list[Finding]]:
+def _reflectance(scene: Scene, bundle: ModelBundle, choice: str | None) -> tuple[Stretch, list[Check]]:
     """The way to reflectance, and how it was found. Raises MismatchError, naming the scene, where there is none."""
     card, source = bundle.card, scene.source
     try:
@@ -130,7 +104,7 @@ def _reflectance(scene: Scene, bundle: ModelBundle, choice: str | None) -> tuple
     one = card.reflectance_one or 1.0
     stretch = reflectance_stretch(found, scene.dtype, one, card.normalisation.mean)
     remedy = "" if found.sure else "if that is wrong: --stretch LO,HI, the counts of reflectance 0 and 1"
-    rows = [Finding("values", "adjusted" if found.sure else "warning", found.told, remedy)]
+    rows = [Check("values", "adjusted" if found.sure else "warning", found.told, remedy)]
     fill = fill_value(scene.survey.values)
     return stretch, rows if fill is None else [*rows, undeclared_fill(scene.survey.values, fill)]
 
@@ -166,7 +140,7 @@ def inspect_scene(
     path: str | Path,
     bundle: ModelBundle,
     options: Options,
-    estimate: Callable[[Scene], Estimate | None] = lambda _: None,
+    estimate: Callable[[Scene], Cost | None] = lambda _: None,
 ) -> Inspection:
     """Everything the tool sees in a file, and whether the model can use it; bands that do not match are a line.
 
@@ -194,10 +168,6 @@ def _about_place(scene: Scene, bundle: ModelBundle) -> list[Check]:
 def _told(notices: "Sequence[Notice]", topic: str, otherwise: str) -> list[Check]:
     found = [Check(topic, notice.level, notice.text) for notice in notices if notice.topic == topic]
     return found or ([Check(topic, "ok", otherwise)] if otherwise else [])
-
-
-def _from_finding(finding: Finding) -> Check:
-    return Check(finding.topic, finding.status, finding.text, finding.remedy)
 
 
 def _resolution(scene: Scene, bundle: ModelBundle) -> Check:
@@ -309,17 +279,11 @@ def _area(km2: float) -> str:
     return f"{km2:,.0f} km²" if km2 >= 100 else f"{km2:.3g} km²"
 
 
-def _cost(estimate: Estimate | None) -> list[Check]:
-    if estimate is None:
+def _cost(cost: Cost | None) -> list[Check]:
+    if cost is None:
         return []
-    parts = []
-    if estimate.seconds is not None:
-        parts.append(_duration(estimate.seconds))
-    if estimate.memory_bytes is not None:
-        parts.append(f"{estimate.memory_bytes / 1e9:.1f} GB of memory")
-    if estimate.disk_bytes is not None:
-        parts.append(f"{estimate.disk_bytes / 1e9:.2g} GB of disk")
-    return [Check("cost", "ok", "about " + ", ".join(parts))] if parts else []
+    text = f"about {_duration(cost.seconds)}, {cost.memory / 1e9:.1f} GB of memory, {cost.disk / 1e9:.2g} GB of disk"
+    return [Check("cost", "ok", text)]
 
 
 def _duration(seconds: float) -> str:

@@ -5,15 +5,15 @@ is; a whole scene varies less than a tile. No warning is no proof: `docs/input.m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from geounet.model.bundle import Quantiles
 from geounet.model.stretch import GAMMA_LIMITS, Stretch, fill_value, quantiles_at
+from geounet.outputs.check import Check
 from tiles.scene.validity import shown_values
 
 Array = npt.NDArray[Any]
@@ -26,20 +26,10 @@ _OFFSET_FLOOR = 900.0
 _VISIBLE = ("red", "green", "blue")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One statement about a scene's values."""
-
-    topic: str
-    status: Literal["ok", "adjusted", "warning"]
-    text: str
-    remedy: str = ""
-
-
 def check_values(
     sample: Array, dtype: np.dtype[Any], bands: Sequence[str], stretch: Stretch, quantiles: Quantiles | None
-) -> list[Finding]:
-    """Findings about valid pixels (bands, n) of type `dtype`, as they are and as the stretch leaves them.
+) -> list[Check]:
+    """What is to say about valid pixels (bands, n) of type `dtype`, as they are and as the stretch leaves them.
 
     Tells how values reach the 0-255 scale, then what is suspicious: an undeclared fill value, a constant offset,
     values much darker, brighter or flatter than the training imagery, and bands that look swapped.
@@ -64,35 +54,35 @@ def check_values(
     return found
 
 
-def _path(dtype: np.dtype[Any], stretch: Stretch) -> Finding:
+def _path(dtype: np.dtype[Any], stretch: Stretch) -> Check:
     if stretch.method == "match":
         text = f"{dtype} counts, low, middle and high quantile of each band matched to the training imagery"
-        return Finding("values", "adjusted", text)
+        return Check("values", "adjusted", text)
     if stretch.method == "linear":
         band = stretch.bands[0]
-        return Finding("values", "adjusted", f"{dtype} counts, {band.low:g} to {band.high:g} brought to 0-255 as asked")
-    return Finding("values", "ok", f"{dtype} counts taken as they are, on 0-255")
+        return Check("values", "adjusted", f"{dtype} counts, {band.low:g} to {band.high:g} brought to 0-255 as asked")
+    return Check("values", "ok", f"{dtype} counts taken as they are, on 0-255")
 
 
-def undeclared_fill(sample: Array, fill: float) -> Finding:
+def undeclared_fill(sample: Array, fill: float) -> Check:
     """A warning of pixels that hold one number in every band; see `geounet.model.stretch.fill_value`."""
     share = float(np.mean((sample == fill).all(axis=0)))
     text = f"{share:.0%} of the pixels are {fill:g} in every band, yet the file does not call them nodata"
-    return Finding("values", "warning", text, f"if they are empty: --nodata {shown_values([fill])}")
+    return Check("values", "warning", text, f"if they are empty: --nodata {shown_values([fill])}")
 
 
-def _offset(sample: Array, raw: Table, stretch: Stretch) -> list[Finding]:
+def _offset(sample: Array, raw: Table, stretch: Stretch) -> list[Check]:
     """A constant that was added to all bands, as to Sentinel-2 products since 2022 (+1000)."""
     floors = np.quantile(sample.astype(np.float64), 0.001, axis=1)
     if floors.min() < _OFFSET_FLOOR or np.ptp(floors) > 0.35 * floors.min() or floors.min() < 0.1 * np.ptp(raw):
         return []
     text = f"counts begin at about {floors.min():,.0f} in every band: an offset was added to them"
     if stretch.method == "match":
-        return [Finding("values", "adjusted", text + ", the match takes it away again")]
+        return [Check("values", "adjusted", text + ", the match takes it away again")]
     low = stretch.bands[0].low if stretch.bands else 0.0
     if low >= 0.8 * floors.min():
         return []
-    return [Finding("values", "warning", text, f"leave --stretch out, or begin it at {floors.min():.0f}")]
+    return [Check("values", "warning", text, f"leave --stretch out, or begin it at {floors.min():.0f}")]
 
 
 def _scaled(sample: Array, stretch: Stretch) -> Table:
@@ -102,7 +92,7 @@ def _scaled(sample: Array, stretch: Stretch) -> Table:
     return np.asarray(np.quantile(counts, _LEVELS, axis=1).T, dtype=np.float64)
 
 
-def _distribution(scaled: Table, bands: Sequence[str], quantiles: Quantiles, stretch: Stretch) -> list[Finding]:
+def _distribution(scaled: Table, bands: Sequence[str], quantiles: Quantiles, stretch: Stretch) -> list[Check]:
     trained = np.array([quantiles_at(quantiles, index, _LEVELS) for index in range(len(bands))])
     middle, usual = (", ".join(f"{v:.0f}" for v in table[:, 2]) for table in (scaled, trained))
     remedy = "look at the scene for clouds, fill values or a wrong band"
@@ -110,27 +100,27 @@ def _distribution(scaled: Table, bands: Sequence[str], quantiles: Quantiles, str
         remedy = "look at the scene; --stretch match brings its values to those of the training imagery"
     if (scaled[:, 4] < trained[:, 1]).all():
         text = f"much darker than the training imagery: middle {middle} of 255, usual {usual}"
-        return [Finding("distribution", "warning", text, remedy)]
+        return [Check("distribution", "warning", text, remedy)]
     if (scaled[:, 0] > trained[:, 3]).all():
         text = f"much brighter than the training imagery: middle {middle} of 255, usual {usual}"
-        return [Finding("distribution", "warning", text, remedy)]
+        return [Check("distribution", "warning", text, remedy)]
     if (scaled[:, 4] - scaled[:, 0] < 0.12 * (trained[:, 4] - trained[:, 0])).all():
-        return [Finding("distribution", "warning", f"next to no contrast: middle {middle} of 255", remedy)]
+        return [Check("distribution", "warning", f"next to no contrast: middle {middle} of 255", remedy)]
     bent = [b.gamma for b in stretch.bands if b.gamma in GAMMA_LIMITS]
     if bent:
         text = "the values pile up at one end: matching them to the training imagery reached its limit"
-        return [Finding("distribution", "warning", text, remedy)]
-    return [Finding("distribution", "ok", f"middle of each band {middle} of 255, in training {usual}")]
+        return [Check("distribution", "warning", text, remedy)]
+    return [Check("distribution", "ok", f"middle of each band {middle} of 255, in training {usual}")]
 
 
-def _flat(bands: Sequence[str], raw: Table) -> list[Finding]:
+def _flat(bands: Sequence[str], raw: Table) -> list[Check]:
     flat = [name for name, row in zip(bands, raw, strict=True) if row[0] == row[-1]]
     if len(flat) in (0, len(bands)):  # all flat: that is no contrast, and told as such
         return []
-    return [Finding("distribution", "warning", f"{', '.join(flat)}: one value nearly everywhere", "check the band")]
+    return [Check("distribution", "warning", f"{', '.join(flat)}: one value nearly everywhere", "check the band")]
 
 
-def _swapped(raw: Table, dtype: np.dtype[Any], quantiles: Quantiles | None, order: Sequence[int]) -> list[Finding]:
+def _swapped(raw: Table, dtype: np.dtype[Any], quantiles: Quantiles | None, order: Sequence[int]) -> list[Check]:
     """Red, green, blue in another order, judged by quantiles (3, levels) of the counts as stored.
 
     Air and shadow are blue: the darkest pixels hold more blue than red, and red has the wider range. On 8-bit
@@ -151,7 +141,7 @@ def _swapped(raw: Table, dtype: np.dtype[Any], quantiles: Quantiles | None, orde
         text = "red and blue look swapped"
     if not text:
         return []
-    return [Finding("colours", "warning", text, "check the order, and give it with --bands red=N,green=N,blue=N")]
+    return [Check("colours", "warning", text, "check the order, and give it with --bands red=N,green=N,blue=N")]
 
 
 def _best_order(raw: Table, quantiles: Quantiles, order: Sequence[int]) -> tuple[int, ...] | None:

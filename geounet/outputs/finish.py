@@ -9,12 +9,13 @@ from typing import Any
 
 from geounet.model.bundle import ModelBundle
 from geounet.options import Options
+from geounet.outputs.decisions import Decisions
 from geounet.outputs.files import ITEM, PREVIEW, RUN, SUMMARY
 from geounet.outputs.polygon_limit import at_most
 from geounet.outputs.preview import write_preview
 from geounet.outputs.run_record import Stopwatch, run_record
 from geounet.outputs.stac_item import stac_item
-from geounet.outputs.summary import summary_of
+from geounet.outputs.summary import Generalisation, summary_of
 from geounet.outputs.thumbnail import Thumbnail, as_rgb
 from tiles.chips.spool import Spool
 from tiles.errors import OutputError
@@ -33,7 +34,7 @@ def write_map(
     scene: Scene,
     bundle: ModelBundle,
     options: Options,
-    about: dict[str, Any],
+    decided: Decisions,
     watch: Stopwatch,
 ) -> dict[str, Any]:
     """Write every file of the map into the empty `folder` and return the summary.
@@ -41,7 +42,7 @@ def write_map(
     `thumbnail` is where the scene's small picture was kept (`Thumbnail.save`). Raises OutputError where the disk does
     not take the files; the spool stays, so the same command goes on.
     """
-    finish = _Finish(thumbnail, spool, scene, bundle, options, about, watch, folder)
+    finish = _Finish(thumbnail, spool, scene, bundle, options, decided, watch, folder)
     try:
         with ThreadPoolExecutor(1, "geounet-rasters") as beside:
             rasters = beside.submit(finish.rasters)
@@ -51,7 +52,7 @@ def write_map(
                 finish.stopped.set()  # leaving this block waits for the raster in work
                 raise
             summary = rasters.result()
-        _write_json(folder / RUN, run_record(spool, about, watch))
+        _write_json(folder / RUN, run_record(spool, decided, watch))
         _write_json(folder / ITEM, stac_item(scene, bundle, summary, folder))
     except OSError as error:
         raise OutputError(
@@ -69,7 +70,7 @@ class _Finish:
     scene: Scene
     bundle: ModelBundle
     options: Options
-    about: dict[str, Any]
+    decided: Decisions
     watch: Stopwatch
     folder: Path
     stopped: Event = field(default_factory=Event)
@@ -89,9 +90,9 @@ class _Finish:
         with self.watch.time("rasters"):
             write_rasters(self.spool, georef, legend, self.folder, lambda: not self.stopped.is_set())
             areas = class_areas(self.spool, georef, legend)
-        summary = summary_of(self.spool, self.scene, self.bundle, self.about, areas)
         min_area, simplify = generalisation(georef, self.options)
-        summary["polygons"] = {"min_area_m2": round(min_area, 3), "simplify_px": simplify}
+        polygons = Generalisation(min_area_m2=round(min_area, 3), simplify_px=simplify)
+        summary = summary_of(self.spool, self.scene, self.bundle, self.decided, areas, polygons).to_record()
         _write_json(self.folder / SUMMARY, summary)
         with self.watch.time("preview"):
             _write_preview(self.thumbnail, self.spool, self.bundle, summary, self.folder)

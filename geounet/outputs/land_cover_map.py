@@ -1,6 +1,5 @@
 """A finished map, for people who write Python: its polygons, its classes, what it says in a notebook."""
 
-import json
 from base64 import b64encode
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geounet.outputs.files import CLASSES, CONFIDENCE, POLYGON_FILES, PREVIEW, SUMMARY
+from geounet.outputs.summary import Summary
 from tiles.errors import OutputError
 from tiles.legend import Legend
 from tiles.rasters.write import read_legend
@@ -34,7 +34,7 @@ class LandCoverMap:
         """The map that lies in a folder. Raises OutputError where none does."""
         place = Path(folder)
         try:
-            summary = json.loads((place / SUMMARY).read_text(encoding="utf-8"))
+            summary = Summary.model_validate_json((place / SUMMARY).read_bytes()).to_record()
         except (OSError, ValueError) as error:
             raise OutputError(f"{place} holds no finished map: give the folder that map_scene wrote") from error
         return cls(place, summary, fresh=False)

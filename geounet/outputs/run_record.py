@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
 from typing import Any
 
+from geounet.outputs.decisions import Decisions
 from tiles.chips.spool import Spool
 
 
@@ -31,7 +32,7 @@ class Stopwatch:
 _PACKAGES = ("geounet", "torch", "openvino", "rasterio", "numpy", "shapely", "pyogrio", "numba")
 
 
-def run_record(spool: Spool, about: dict[str, Any], watch: Stopwatch) -> dict[str, Any]:
+def run_record(spool: Spool, decided: Decisions, watch: Stopwatch) -> dict[str, Any]:
     """What may differ from run to run: times, machine, versions."""
     predicted = watch.seconds.get("predict", 0.0)
     return {
@@ -39,7 +40,7 @@ def run_record(spool: Spool, about: dict[str, Any], watch: Stopwatch) -> dict[st
         "seconds": watch.seconds,
         "megapixels": round(spool.rows * spool.width / 1e6, 3),
         "predict_mpx_per_s": round(spool.rows * spool.width / 1e6 / predicted, 3) if predicted else None,
-        "engine": {k: about["plan"][k] for k in ("engine", "device", "precision")},
+        "engine": {k: decided.plan[k] for k in ("engine", "device", "precision")},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
         "versions": {"python": platform.python_version(), **_versions()},
     }

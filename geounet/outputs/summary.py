@@ -1,22 +1,110 @@
-"""`summary.json`: areas by class, the seam audit, and every choice that was made."""
+"""`summary.json`, a published format (docs/map-folder.md): areas by class, the seam audit, every choice made."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
 
 from geounet.model.bundle import ModelBundle
+from geounet.outputs.decisions import Decisions
 from tiles.chips.spool import Spool
 from tiles.scene.scene import Scene
 
 
+class _Part(BaseModel):
+    """What a later version adds is kept, not refused: a reader takes what it knows."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Grid(_Part):
+    """The map's grid, which is the scene's: `transform` is a, b, c, d, e, f of the affine; `gsd_m` at the centre."""
+
+    crs: str
+    transform: tuple[float, ...]
+    rows: int
+    columns: int
+    gsd_m: float
+
+
+class ClassArea(_Part):
+    """One class: area on the ellipsoid, and its share of the mapped area."""
+
+    value: int
+    name: str
+    area_m2: float
+    share: float
+
+
+class Dispute(_Part):
+    """Two classes that chips disagreed about, and the share of the overlap pixels on which they did."""
+
+    between: tuple[str, str]
+    share: float
+
+
+class Seams(_Part):
+    """The seam audit: pixels that two chips scored, the share on which their classes differ, and which they were."""
+
+    overlap_pixels: int
+    disagreement: float
+    pairs: tuple[Dispute, ...]
+
+
+class ModelUsed(_Part):
+    """The bundle: name, version, and the digest of all that changes a prediction."""
+
+    name: str
+    version: int | str
+    digest: str
+
+
+class Generalisation(_Part):
+    """How polygons were generalised: smallest area, tolerance in pixels."""
+
+    min_area_m2: float
+    simplify_px: float
+
+
+class Summary(_Part):
+    """`summary.json`, whole. Keys may come; those that are there keep their meaning within a version."""
+
+    version: Literal[1] = 1
+    scene: str
+    grid: Grid
+    classes: tuple[ClassArea, ...]
+    mapped_area_m2: float
+    nodata_share: float
+    seams: Seams
+    model: ModelUsed
+    bands: tuple[str, ...]
+    stretch: dict[str, Any]
+    preflight: tuple[dict[str, Any], ...] = Field(
+        description="The lines of the pre-flight: topic, status, text, remedy."
+    )
+    plan: dict[str, Any]
+    request: dict[str, Any]
+    polygons: Generalisation | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """As it is written: plain JSON."""
+        return {"version": self.version, **self.model_dump(mode="json", exclude_unset=True)}
+
+
 def summary_of(
-    spool: Spool, scene: Scene, bundle: ModelBundle, about: dict[str, Any], areas: npt.NDArray[np.float64]
-) -> dict[str, Any]:
+    spool: Spool,
+    scene: Scene,
+    bundle: ModelBundle,
+    decided: Decisions,
+    areas: npt.NDArray[np.float64],
+    polygons: Generalisation,
+) -> Summary:
+    """The summary of a full spool; `areas` in square metres a class, in the legend's order, last that of nodata."""
     mapped = float(areas[:-1].sum())
     georef, legend = scene.georef, bundle.legend
-    return {
+    record = {
         "scene": Path(scene.path).name,
         "grid": {
             "crs": georef.crs.to_string(),
@@ -39,11 +127,10 @@ def summary_of(
         "seams": seam_record(spool, bundle),
         "model": {"name": bundle.name, "version": bundle.card.version, "digest": bundle.digest},
         "bands": list(bundle.bands),
-        "stretch": about["stretch"],
-        "preflight": about["preflight"],
-        "plan": about["plan"],
-        "request": about["request"],
+        **decided.to_record(),
+        "polygons": polygons,
     }
+    return Summary.model_validate(record)
 
 
 def seam_record(spool: Spool, bundle: ModelBundle) -> dict[str, Any]:

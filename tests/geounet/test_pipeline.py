@@ -11,13 +11,18 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+from pydantic import ValidationError
 from rasterio.features import rasterize
 
 from geounet.mapping.pipeline import map_scene
 from geounet.mapping.progress import Progress
 from geounet.mapping.workspace import partial_of
 from geounet.model.bundle import ModelBundle
+from geounet.model.stretch import BandStretch, Stretch
 from geounet.options import Options
+from geounet.outputs.check import Check
+from geounet.outputs.decisions import Decisions
+from geounet.outputs.summary import Summary
 from tiles.errors import OutputError, SceneError
 
 OPTIONS = Options(
@@ -58,6 +63,27 @@ def stop_after(calls: int) -> Callable[[Progress], None]:
 def same_but_for_the_run(a: Path, b: Path) -> bool:
     assert {p.name for p in a.iterdir()} == {p.name for p in b.iterdir()}
     return all(p.read_bytes() == (b / p.name).read_bytes() for p in a.iterdir() if p.name != "run.json")
+
+
+def test_the_summary_is_the_published_format(bundle: ModelBundle, make_scene: MakeScene, tmp_path: Path) -> None:
+    found = map_scene(make_scene(tmp_path / "scene.tif"), bundle, tmp_path / "map", OPTIONS)
+    text = (found.folder / "summary.json").read_text(encoding="utf-8")
+    summary = Summary.model_validate_json(text)
+    assert summary.to_record() == json.loads(text) == found.summary
+    assert next(iter(json.loads(text))) == "version"
+    explained = (Path(__file__).parents[2] / "docs" / "map-folder.md").read_text(encoding="utf-8")
+    assert [key for key in json.loads(text) if f"`{key}`" not in explained] == []
+    assert [p.name for p in found.folder.iterdir() if f"`{p.name}`" not in explained] == []
+    later = Summary.model_validate({**json.loads(text), "checked_by": "somebody"})
+    assert later.to_record()["checked_by"] == "somebody"
+    with pytest.raises(ValidationError, match="version"):
+        Summary.model_validate({**json.loads(text), "version": 2})
+
+
+def test_decisions_come_back_from_the_journal_as_they_were() -> None:
+    stretch = Stretch("linear", (BandStretch(0.0, 10.0, 1.0, 0.0, 255.0),) * 3)
+    decided = Decisions({"digest": "0"}, {"engine": "torch"}, stretch, (Check("values", "warning", "dark", "look"),))
+    assert Decisions.from_record(json.loads(json.dumps(decided.to_record()))) == decided
 
 
 def test_a_map_holds_its_files_on_the_scenes_grid(bundle: ModelBundle, make_scene: MakeScene, tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from affine import Affine
 
 from geounet.errors import MismatchError
 from geounet.mapping import preflight as preflight_module
-from geounet.mapping.preflight import Check, Estimate, Preflight, examine, inspect_scene, preflight
+from geounet.mapping.cost import Cost
+from geounet.mapping.preflight import Preflight, examine, inspect_scene, preflight
 from geounet.model.bundle import ModelBundle, ModelCard
 from geounet.model.stretch import LEVELS
 from geounet.options import Options
+from geounet.outputs.check import Check
 from tiles.errors import SceneError
 from tiles.scene.scene import open_scene
 from tiles.window import Window
@@ -222,7 +224,7 @@ def test_costs_are_told_where_they_are_known(geotiff: GeoTiff) -> None:
     bundle = model()
     path = geotiff(CLEAN["8 bit"](Land().image), photometric="RGB")
     with open_scene(path, bundle.bands) as scene:
-        rows = examine(scene, bundle, Options(), Estimate(400.0, 1.5e9, 4e7)).rows
+        rows = examine(scene, bundle, Options(), Cost(1_500_000_000, 40_000_000, 400.0)).rows
     assert rows[-1].text == "about 7 min, 1.5 GB of memory, 0.04 GB of disk"
 
 
@@ -231,7 +233,7 @@ def test_a_record_is_plain_and_the_stretch_is_the_one_that_is_used(geotiff: GeoT
     with open_scene(geotiff(CLEAN["11 bit in 16"](Land().image), photometric="RGB"), bundle.bands) as scene:
         found = preflight(scene, bundle, Options(stretch="0,2047"))
     assert found.stretch.bands[0].high == 2047
-    assert found.as_record()[0] == {
+    assert found.rows[0].as_record() == {
         "topic": "bands",
         "status": "ok",
         "text": "red = band 1, green = band 2, blue = band 3 (by name)",
