@@ -81,9 +81,8 @@ class Summary(_Part):
     model: ModelUsed
     bands: tuple[str, ...]
     stretch: dict[str, Any]
-    preflight: tuple[dict[str, Any], ...] = Field(
-        description="The lines of the pre-flight: topic, status, text, remedy."
-    )
+    preflight: tuple[dict[str, Any], ...]
+    """The lines of the pre-flight: topic, status, text, remedy."""
     plan: dict[str, Any]
     request: dict[str, Any]
     polygons: Generalisation | None = None
