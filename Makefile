@@ -3,7 +3,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench install fuzz-models clean
+.PHONY: demo test coverage lint bench install fuzz-models clean
 
 # The environment is made once for each state of the two files that define it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -21,6 +21,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# Beside `test`, not in it: tracing branches makes the suite slower.
+coverage: install
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 lint: install
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from geounet.options import Options as Options
     from geounet.outputs.land_cover_map import LandCoverMap as LandCoverMap
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _LAZY = {
     "LandCoverMap": "geounet.outputs.land_cover_map",

@@ -114,8 +114,8 @@ _Tta = Annotated[
     About(service=True),
 ]
 _Device = Annotated[
-    Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$")],
-    Field(description="Where the network runs: auto, cpu, cuda, cuda:1, mps."),
+    Annotated[str, Field(pattern=r"^(auto|cpu|mps|coreml|(cuda|tensorrt|directml)(:[0-9]{1,2})?)$")],
+    Field(description="Where the network runs: auto, cpu, cuda, cuda:1, mps; onnxruntime: tensorrt, coreml, directml."),
     About(),
 ]
 _Force = Annotated[
@@ -227,7 +227,7 @@ _WORDS = {
 }
 _PATTERNS = {
     "bands": "a band's name is a to z, digits and _, like red or nir",
-    "device": "give auto, cpu, mps, cuda, or one of several GPUs as cuda:1",
+    "device": "give auto, cpu, mps, cuda, one of several GPUs as cuda:1, or tensorrt, coreml, directml",
 }
 
 

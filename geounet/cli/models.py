@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geounet.cli.options import AsJson, AssumeCrs, Bands, Force, Stretch, parse_bands
+from geounet.cli.options import AsJson, with_map_options
+from geounet.options import Options
 
 if TYPE_CHECKING:
     from geounet.registry.add import Added
@@ -39,6 +40,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         Screen().models(bundles)
 
 
+@with_map_options("bands", "assume_crs", "nodata", "stretch", "force", "trust", bands="scene_bands")
 def add(
     source: Annotated[
         str,
@@ -87,19 +89,14 @@ def add(
     scene: Annotated[
         str | None, typer.Option(help="A GeoTIFF: its middle is mapped and drawn.", show_default=False)
     ] = None,
-    scene_bands: Bands = None,
-    assume_crs: AssumeCrs = None,
-    stretch: Stretch = None,
-    force: Force = False,
+    options: Options = Options(),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model of that name.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Add a model: what its file does not say is asked for; one chip is run before it is kept."""
-    from geounet.options import Options
     from geounet.registry.add import add_model
 
     told = _told(locals())
-    options = Options(bands=parse_bands(scene_bands), assume_crs=assume_crs, stretch=stretch, force=force)
     added = add_model(source, told, sha256=sha256, overwrite=overwrite)
     contact = None
     if scene is not None:

@@ -22,15 +22,18 @@ Restart = Annotated[bool, typer.Option("--restart", help="Do not go on with an i
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
-def flag_of(option: str) -> str:
+def flag_of(option: str, called: str | None = None) -> str:
     """What the command line calls an option of `geounet.options.Options`."""
-    return described()[option].about.flag or f"--{option.replace('_', '-')}"
+    if called in (None, option) and described()[option].about.flag:
+        return described()[option].about.flag
+    return f"--{(called or option).replace('_', '-')}"
 
 
-def with_map_options(*only: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_map_options(*only: str, **called: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command the options of a map in place of its parameter `options`, all of them or `only` some.
 
     The command is called with `options` made and checked. What makes no sense is wrong usage, told with its flag.
+    `called` gives options another name, for a command that has one of theirs: bands="scene_bands".
     """
     offered = {n: o for n, o in described().items() if o.about.command and (not only or n in only)}
 
@@ -39,14 +42,14 @@ def with_map_options(*only: str) -> Callable[[Callable[..., Any]], Callable[...,
         parameters: list[inspect.Parameter] = []
         for parameter in signature.parameters.values():
             if parameter.name == "options":
-                parameters += [_parameter(name, option) for name, option in offered.items()]
+                parameters += [_parameter(called.get(name, name), option) for name, option in offered.items()]
             else:
                 parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
         @wraps(command)
         def call(**given: Any) -> Any:
-            chosen = {name: given.pop(name) for name in offered}
-            return command(**given, options=make_options(chosen))
+            chosen = {name: given.pop(called.get(name, name)) for name in offered}
+            return command(**given, options=make_options(chosen, called))
 
         call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": signature.return_annotation}
@@ -55,8 +58,9 @@ def with_map_options(*only: str) -> Callable[[Callable[..., Any]], Callable[...,
     return change
 
 
-def _parameter(name: str, option: Described) -> inspect.Parameter:
+def _parameter(called: str, option: Described) -> inspect.Parameter:
     """The parameter of one option as typer reads it: texts for what is not a number or a flag."""
+    name = option.field.name
     kind, constraints = _plain(option.annotation)
     about: dict[str, Any] = {"help": option.text, **constraints}
     default = option.field.default
@@ -67,8 +71,8 @@ def _parameter(name: str, option: Described) -> inspect.Parameter:
     if name in READERS:
         kind = str | None if default is None else str
         about = {k: v for k, v in about.items() if k not in ("min", "max")}
-    shown = Annotated[kind, typer.Option(flag_of(name), **about)]  # type: ignore[valid-type]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
+    shown = Annotated[kind, typer.Option(flag_of(name, called), **about)]  # type: ignore[valid-type]
+    return inspect.Parameter(called, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=shown)
 
 
 def _plain(annotation: Any) -> tuple[Any, dict[str, Any]]:
@@ -89,7 +93,7 @@ def _plain(annotation: Any) -> tuple[Any, dict[str, Any]]:
     return (kind | None if optional else kind), (bounds if kind in (int, float) else {})
 
 
-def make_options(given: Mapping[str, Any]) -> Options:
+def make_options(given: Mapping[str, Any], called: Mapping[str, str] | None = None) -> Options:
     """The options of a map from a command's arguments, those that were left out as they are by default.
 
     Raises typer.BadParameter, which names the flag, for what makes no sense.
@@ -97,7 +101,8 @@ def make_options(given: Mapping[str, Any]) -> Options:
     try:
         return Options(**{name: READERS.get(name, _as_given)(value) for name, value in given.items()})
     except OptionError as error:
-        raise typer.BadParameter(str(error.args[0]), param_hint=f"'{flag_of(error.option)}'") from None
+        flag = flag_of(error.option, (called or {}).get(error.option))
+        raise typer.BadParameter(str(error.args[0]), param_hint=f"'{flag}'") from None
 
 
 def _as_given(value: Any) -> Any:

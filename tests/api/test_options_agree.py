@@ -61,7 +61,7 @@ def by_command(option: str, value: Any) -> Any:
     """The same, by the command line's own parser."""
     seen: list[Options] = []
 
-    def noted(given: dict[str, Any]) -> None:
+    def noted(given: dict[str, Any], _: object) -> None:
         seen.append(make_options(given))
         raise typer.Exit(0)
 
