@@ -121,7 +121,7 @@ class JobOptions(Wire):
         "in training; auto: match, but for 8-bit counts none.",
         examples=["0,2047"],
     )
-    force: bool = Field(default=False, description="Go on where resolution or values do not fit the model.")
+    force: bool = Field(default=False, description="Go on where the resolution does not fit the model.")
     min_area_m2: Annotated[float, Field(ge=0, le=MOST_AREA_M2)] | None = Field(
         default=None, description="Smallest polygon; smaller ones join a neighbour."
     )

@@ -39,7 +39,7 @@ Nodata = Annotated[
 ]
 
 AssumeCrs = Annotated[str | None, typer.Option(help="CRS of a file that has none: EPSG:32613.", show_default=False)]
-Force = Annotated[bool, typer.Option("--force", help="Go on where resolution or values do not fit the model.")]
+Force = Annotated[bool, typer.Option("--force", help="Go on where the resolution does not fit the model.")]
 
 Trust = Annotated[
     bool,
