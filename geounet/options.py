@@ -18,8 +18,8 @@ class Options:
     """Everything a user may choose about one map; the defaults are the recommended map.
 
     `min_area_m2` and `simplify_px` of None generalise polygons for the map's own scale (docs/polygons.md); 0 and 0
-    give polygons that are exactly the class raster. The rasters are never generalised. Beyond `max_polygons` the pass
-    over the polygons stops: the caller has to make them again, fewer (`geounet.outputs.polygon_limit`). `trust` opens
+    give polygons that are exactly the class raster. The rasters are never generalised. Where there would be more
+    than `max_polygons` their smallest area is raised (`geounet.outputs.polygon_limit`). `trust` opens
     scenes that make GDAL open other files or addresses. `nodata` are the values of empty pixels, in place of the
     file's own.
     """
