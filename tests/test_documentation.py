@@ -22,7 +22,7 @@ ELSEWHERE = {
     # how a block begins: what covers it
     "make demo": "installs the project: the map of its scene is made in tests/test_end_to_end.py",
     "geounet serve --data ./data": "a server, started and asked in tests/geounet/test_worker.py and tests/api",
-    "curl -i -T scene.tif": "needs that server: tests/api/test_uploads.py, test_jobs_api.py, test_features.py, test_maps.py",
+    "curl -i -T scene.tif": "needs that server: test_uploads, test_jobs_api, test_features, test_maps in tests/api",
     "GEOUNET_SERVICE_REQUIRE_KEYS=true": "settings of a server behind a proxy: tests/api",
     "geounet serve --data /srv/geounet": "a server, as above",
     "$ geounet serve --data demo &": "a server, as above, and the same requests as in README",

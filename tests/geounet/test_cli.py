@@ -87,6 +87,17 @@ def test_info_and_predict_refuse_the_same(
     assert fits == (told == 0)
 
 
+def test_a_first_run_says_that_the_model_is_being_prepared(
+    bundle: ModelBundle, scene: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOUNET_CACHE", "cache")
+    openvino = ["--chip-size", "64", "--overlap", "16", "--engine", "openvino", "--precision", "f32"]
+    for out, said in (("first", True), ("second", False)):
+        assert geounet("predict", scene, "-m", bundle.folder, "-o", out, *openvino) == 0
+        told = " ".join(capsys.readouterr().err.split())
+        assert ("preparing the model for chips of 64 px" in told) == said
+
+
 def test_predict_json_is_all_there_is_on_standard_output(
     bundle: ModelBundle, scene: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
