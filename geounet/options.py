@@ -118,9 +118,7 @@ _Device = Annotated[
     Field(description="Where the network runs: auto, cpu, cuda, cuda:1, mps; onnxruntime: tensorrt, coreml, directml."),
     About(),
 ]
-_Force = Annotated[
-    bool, Field(description="Go on where resolution or values do not fit the model."), About(service=True)
-]
+_Force = Annotated[bool, Field(description="Go on where the resolution does not fit the model."), About(service=True)]
 _Trust = Annotated[
     bool,
     Field(description="Open a scene that makes GDAL open other files or addresses: you know its maker."),

@@ -101,10 +101,34 @@ def declare_nodata() -> Callable[[Path, str], None]:
     return declare
 
 
+COMMITTED = Path(__file__).parent / "data"
+"""Real imagery that every machine has; see its README."""
+
+
+@pytest.fixture(scope="session")
+def real() -> Callable[[str], Path]:
+    """A file of real imagery by its path below the data folder: a committed one, else one too large for that."""
+
+    def find(name: str) -> Path:
+        if (COMMITTED / name).exists():
+            return COMMITTED / name
+        folder = _data_folder()
+        if folder is None:
+            pytest.skip(f"{name} is too large to be committed and the data folder is absent: set GEOUNET_DATA")
+        return folder / name
+
+    return find
+
+
+def _data_folder() -> Path | None:
+    folder = Path(os.environ.get("GEOUNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    return folder if folder.is_dir() else None
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The data that is no part of the project; tests that need it skip where it is absent."""
-    folder = Path(os.environ.get("GEOUNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
+    folder = _data_folder()
+    if folder is None:
         pytest.skip("the data folder is absent: set GEOUNET_DATA")
     return folder

@@ -1,7 +1,9 @@
 """The shape of the project: who owns what, who may import whom, what must stay light."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -123,3 +125,23 @@ def test_the_container_runs_as_nobody_special_and_is_watched() -> None:
 def _copied_by_the_dockerfile() -> list[str]:
     lines = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.M)
     return [name for line in lines for name in line.split()]
+
+
+def test_compiled_loops_need_no_place_to_be_kept(tmp_path: Path) -> None:
+    """An installation and a home that may not be written to: numba has nowhere to keep its code."""
+    shutil.copytree(ROOT / "tiles", tmp_path / "tiles", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in [tmp_path / "tiles", *(p for p in (tmp_path / "tiles").rglob("*") if p.is_dir())]:
+        (folder / "__pycache__").touch()  # root may write into any folder, but into no file as if it were one
+    code = (
+        "import numpy as np, tiles.chips.blend, tiles.polygons.polygonise, tiles.rasters.write, tiles.rasters.areas\n"
+        "import tiles.scene.scene\n"
+        "from tiles.polygons.regions import find\n"
+        "print(tiles.chips.blend.__file__, find(np.array([0, 0, 1], np.int32), 2))\n"
+    )
+    dropped = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    environment = {k: v for k, v in os.environ.items() if k not in dropped}
+    environment |= {"PYTHONPATH": str(tmp_path), "HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() == [str(tmp_path / "tiles" / "chips" / "blend.py"), "0"]

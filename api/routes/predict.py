@@ -70,8 +70,9 @@ async def predict(
     else:
         async with raw_upload(request, parts, caller, limit) as upload:
             scene = await accept_scene(parts, caller, upload, "predict.tif", wish, must_fit=True)
-    if "geojson" not in asked.formats:
-        asked = asked.model_copy(update={"formats": [*asked.formats, "geojson"]})
+    formats = asked.model_dump(include={"formats"})["formats"]
+    if "geojson" not in formats:
+        asked = asked.model_copy(update={"formats": [*formats, "geojson"]})
     job = await submit(parts, caller, scene, chosen, asked, priority=URGENT)
     job = await _wait(parts, job, min(_wished(prefer), parts.settings.wait_seconds))
     here = f"{base_url(request)}/jobs/{job.id}"

@@ -50,7 +50,7 @@ def info(
         screen = Screen()
         screen.out.print(_facts(found))
         screen.out.print(_checks(found))
-    return 3 if found.refused and not options.force else 0
+    return 3 if found.refused else 0
 
 
 def _checks(found: "Inspection") -> "Table":

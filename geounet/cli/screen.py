@@ -41,6 +41,8 @@ class Screen:
 
             def show(progress: "MapProgress") -> None:
                 bar.update(task, completed=progress.done, total=progress.total, note=_note(progress))
+                if progress.stage == "prepare" and not self.err.is_terminal:  # where no bar can be seen
+                    self.err.print(_preparing(progress))
 
             yield show
 
@@ -170,10 +172,17 @@ def _speed(found: "LandCoverMap") -> str:
 
 def _note(progress: "MapProgress") -> str:
     where = f"{progress.plan.spec}" if progress.plan else ""
+    if progress.stage == "prepare":
+        return _preparing(progress)
     if progress.stage != "predict":
         return f"writing rasters and polygons · {where}"
     left = "" if progress.seconds_left is None else f" · {_clock(progress.seconds_left)} left"
     return f"{progress.rate:.2f} Mpx/s{left} · {where}"
+
+
+def _preparing(progress: "MapProgress") -> str:
+    size = f" for chips of {progress.plan.chip_size} px" if progress.plan else ""
+    return f"preparing the model{size}: about half a minute, the first time only"
 
 
 def _short(text: str, most: int = 28) -> str:

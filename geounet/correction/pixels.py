@@ -51,7 +51,8 @@ def pixels_of(corrections: Corrections, scene: Scene) -> CorrectedPixels:
         valid = _valid(scene, rows, cols)
         if not valid.any() or (centre and not valid[0]):
             raise CorrectionError(
-                f"{corrections.source}: correction {number + 1} ({_name(corrections, number)}) lies on nodata: remove it"
+                f"{corrections.source}: correction {number + 1} ({_name(corrections, number)}) lies on nodata:"
+                " remove it"
             )
         rows, cols = rows[valid], cols[valid]
         total = 1.0 if centre else min(MOST_WEIGHT, max(1.0, np.sqrt(len(rows) / 9)))

@@ -1,6 +1,7 @@
 """From `auto` to an engine: what is installed, what the machine has, what was asked for."""
 
 from importlib.util import find_spec
+from typing import Literal
 
 from geounet.engines.engine import Engine, EngineSpec
 from geounet.engines.machine import best_device
@@ -83,6 +84,20 @@ def open_engine(
 
     return AugmentedEngine(
         views_of(tta, context), lambda scale: _open(bundle, spec, chip_size, upsample * scale, compiled)
+    )
+
+
+def needs_preparing(
+    bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float, tta: str, context: float, *, compiled: bool
+) -> bool:
+    """Whether opening that engine takes long, half a minute or so: a first conversion, or a compilation."""
+    form: Literal["openvino", "onnx"] = "onnx" if spec.engine == "onnxruntime" else "openvino"
+    if spec.engine == "torch":
+        return compiled
+    from geounet.engines.convert import kept_model
+
+    return not all(
+        kept_model(bundle, chip_size, upsample * scale, form).exists() for scale in views_of(tta, context).scales
     )
 
 

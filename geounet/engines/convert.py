@@ -4,6 +4,7 @@ Converting needs torch and much memory for some seconds; in a process of its own
 dies on the way leaves nothing that could be taken for a model. A model appears in the cache in one rename.
 """
 
+import atexit
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -36,20 +38,42 @@ def converted(bundle: ModelBundle, chip_size: int, upsample: float = 1.0, form: 
     The folder's name holds a digest of all that the model depends on. Two processes that want the same model wait for
     each other. Raises EngineError where it cannot be converted or kept.
     """
-    key = json.dumps([bundle.digest, chip_size, upsample, version(_PACKAGE[form]), _CONVERTER])
-    name = f"{bundle.name}-{chip_size}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    folder = cache_folder() / form
-    model = folder / name / _MODEL[form]
+    model = kept_model(bundle, chip_size, upsample, form)
     if model.exists():
         return model
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / f"{name}.lock"):
-            if not model.exists():
-                _convert_into(folder / name, bundle, chip_size, upsample, form)
+        return _converted_once(model, bundle, chip_size, upsample, form)
     except OSError as error:
-        raise EngineError(f"{folder}: the converted model cannot be kept: {error}; set GEOUNET_CACHE") from error
+        if os.environ.get("GEOUNET_CACHE"):  # somebody chose that folder, and should know
+            reason = f"{model.parents[1]}: the converted model cannot be kept: {error}"
+            raise EngineError(f"{reason}; set GEOUNET_CACHE to another folder") from error
+    # An account without a home: this process keeps the model for itself.
+    own = _own_folder() / form / model.parent.name / model.name
+    return own if own.exists() else _converted_once(own, bundle, chip_size, upsample, form)
+
+
+def kept_model(bundle: ModelBundle, chip_size: int, upsample: float = 1.0, form: Form = "openvino") -> Path:
+    """Where the model for one chip size is kept once it has been converted."""
+    key = json.dumps([bundle.digest, chip_size, upsample, version(_PACKAGE[form]), _CONVERTER])
+    name = f"{bundle.name}-{chip_size}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    return cache_folder() / form / name / _MODEL[form]
+
+
+def _converted_once(model: Path, bundle: ModelBundle, chip_size: int, upsample: float, form: Form) -> Path:
+    place = model.parent
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(place.with_name(f"{place.name}.lock")):
+        if not model.exists():
+            _convert_into(place, bundle, chip_size, upsample, form)
     return model
+
+
+@cache
+def _own_folder() -> Path:
+    """A folder of this process alone, gone when it ends."""
+    folder = tempfile.TemporaryDirectory(prefix="geounet-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def _convert_into(target: Path, bundle: ModelBundle, chip_size: int, upsample: float, form: Form) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from geounet.engines.choose import open_engine
+from geounet.engines.choose import needs_preparing, open_engine
 from geounet.engines.engine import Engine
 from geounet.mapping.plan import Plan
 from geounet.model.bundle import ModelBundle
@@ -15,9 +15,17 @@ class EngineShelf:
         self._key: tuple[str, Plan] | None = None
         self._engine: Engine | None = None
 
+    def takes_long(self, bundle: ModelBundle, plan: Plan) -> bool:
+        """Whether `get` has to prepare the model first, which a person should be told."""
+        if self._key == _key(bundle, plan):
+            return False
+        return needs_preparing(
+            bundle, plan.spec, plan.chip_size, plan.upsample, plan.tta, plan.context, compiled=plan.compiled
+        )
+
     def get(self, bundle: ModelBundle, plan: Plan) -> Engine:
         """The engine for `plan`, from the shelf where it fits."""
-        key = (bundle.digest, replace(plan, overlap=0, block_chips=0))  # an engine knows chips, not how they lie
+        key = _key(bundle, plan)
         if self._engine is None or self._key != key:
             self._engine = None
             self._engine = open_engine(
@@ -25,3 +33,7 @@ class EngineShelf:
             )
             self._key = key
         return self._engine
+
+
+def _key(bundle: ModelBundle, plan: Plan) -> tuple[str, Plan]:
+    return bundle.digest, replace(plan, overlap=0, block_chips=0)  # an engine knows chips, not how they lie

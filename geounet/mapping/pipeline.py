@@ -126,6 +126,9 @@ class _Job:
         shape = self.scene.georef.shape
         thumbnail = Thumbnail(shape, len(self.bundle.bands))
         thumbnail.load(self.place.thumbnail)
+        if on_progress is not None and shelf.takes_long(self.bundle, self.plan):
+            total = self.spool.rows * self.spool.width
+            on_progress(Progress("prepare", self.spool.pixels, total, 0.0, None, self.plan))
         with self.watch.time("load model"):
             engine = shelf.get(self.bundle, self.plan)
         report = Reporter(self.spool, self.plan, on_progress)

@@ -60,17 +60,13 @@ def preflight(scene: Scene, bundle: ModelBundle, options: Options) -> Preflight:
     Raises SceneError where `options.stretch` is not understood or the file is damaged where the sample reads it.
     """
     checked = examine(scene, bundle, options)
-    stopping = [row for row in checked.refused if not (options.force and row.topic in _FORCEABLE)]
-    if stopping:
-        raise MismatchError(f"{scene.path}: {stopping[0].text}; {stopping[0].remedy}")
-    rows = (
-        replace(r, status="warning", text=f"{r.text} (forced)") if r.status == "refused" else r for r in checked.rows
-    )
-    return replace(checked, rows=tuple(rows))
+    if checked.refused:
+        raise MismatchError(f"{scene.path}: {checked.refused[0].text}; {checked.refused[0].remedy}")
+    return checked
 
 
 def examine(scene: Scene, bundle: ModelBundle, options: Options, cost: Cost | None = None) -> Preflight:
-    """All checks, refusals among the lines."""
+    """All checks, refusals among the lines; what `options.force` overrules is a warning."""
     sample = scene.survey
     quantiles = bundle.card.quantiles
     if bundle.card.reflectance_one is None:
@@ -91,7 +87,14 @@ def examine(scene: Scene, bundle: ModelBundle, options: Options, cost: Cost | No
         _size(scene),
         *_cost(cost),
     ]
-    return Preflight(tuple(rows), stretch)
+    return Preflight(tuple(_forced(row) if options.force else row for row in rows), stretch)
+
+
+def _forced(row: Check) -> Check:
+    """A resolution that does not fit is the user's risk; nothing else can be forced."""
+    if row.status == "refused" and row.topic in _FORCEABLE:
+        return replace(row, status="warning", text=f"{row.text} (forced)")
+    return row
 
 
 def _reflectance(scene: Scene, bundle: ModelBundle, choice: str | None) -> tuple[Stretch, list[Check]]:

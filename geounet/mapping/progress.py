@@ -10,7 +10,10 @@ from tiles.chips.spool import Spool
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a map is: the stage's name, pixels done of all, megapixels a second, seconds left."""
+    """How far a map is: the stage's name, pixels done of all, megapixels a second, seconds left.
+
+    Stages: `prepare` (the model, where that takes long), `predict`, `write`.
+    """
 
     stage: str
     done: int

@@ -1,6 +1,7 @@
 """The finish pass: from a full spool to the files of a map. The same spool gives the same bytes."""
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from geounet.model.bundle import ModelBundle
 from geounet.options import Options
 from geounet.outputs.decisions import Decisions
 from geounet.outputs.files import ITEM, PREVIEW, RUN, SUMMARY
-from geounet.outputs.polygon_limit import at_most
+from geounet.outputs.polygon_limit import PolygonLimit, keep_polygons_few
 from geounet.outputs.preview import write_preview
 from geounet.outputs.run_record import Stopwatch, run_record
 from geounet.outputs.stac_item import stac_item
@@ -52,6 +53,7 @@ def write_map(
                 finish.stopped.set()  # leaving this block waits for the raster in work
                 raise
             summary = rasters.result()
+        finish.keep_few(summary)
         _write_json(folder / RUN, run_record(spool, decided, watch))
         _write_json(folder / ITEM, stac_item(scene, bundle, summary, folder))
     except OSError as error:
@@ -74,15 +76,32 @@ class _Finish:
     watch: Stopwatch
     folder: Path
     stopped: Event = field(default_factory=Event)
+    limit: PolygonLimit = field(init=False)
+
+    def __post_init__(self) -> None:
+        most = sys.maxsize if self.options.max_polygons is None else self.options.max_polygons
+        object.__setattr__(self, "limit", PolygonLimit(most))
 
     def polygons(self) -> None:
         georef, legend = self.scene.georef, self.bundle.legend
         with self.watch.time("polygons"):
             min_area, simplify = generalisation(georef, self.options)
             made = polygonise(self.spool.strips(), georef, legend, min_area_m2=min_area, simplify_px=simplify)
-            if self.options.max_polygons is not None:
-                made = at_most(made, self.options.max_polygons)
-            write_vectors(made, self.folder, self.options.formats, georef, legend)
+            write_vectors(self.limit.watch(made), self.folder, self.options.formats, georef, legend)
+
+    def keep_few(self, summary: dict[str, Any]) -> None:
+        """Make the polygons again, fewer, where there are more than allowed; needs the rasters. The summary says so."""
+        if not self.limit.exceeded:
+            return
+        with self.watch.time("polygons"):
+            min_area, simplify = generalisation(self.scene.georef, self.options)
+            raised = keep_polygons_few(self.folder, self.options.formats, self.limit.cap, min_area, simplify)
+        summary["polygons_raised"] = {
+            "cap": self.limit.cap,
+            "asked_min_area_m2": summary["polygons"]["min_area_m2"],
+            "min_area_m2": raised,
+        }
+        _write_json(self.folder / SUMMARY, summary)
 
     def rasters(self) -> dict[str, Any]:
         """Rasters, and what is counted from them: summary and preview."""

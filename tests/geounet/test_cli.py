@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rasterio
+from affine import Affine
 
 from geounet.cli.app import app, run
 from geounet.model.bundle import ModelBundle
@@ -69,6 +71,31 @@ def test_an_output_that_cannot_be_named_so_is_refused_and_leaves_nothing(
     assert len(told.strip().splitlines()) == 1
     assert "choose another" in told
     assert [p.name for p in Path().iterdir()] == ["scene.tif"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--force"], ["--bands", "red=9,green=2,blue=3", "--force"]])
+@pytest.mark.parametrize("metres", [0.6, 30.0])
+def test_info_and_predict_refuse_the_same(
+    bundle: ModelBundle, scene: Path, metres: float, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with rasterio.open(scene, "r+") as file:
+        file.transform = Affine(metres, 0, 700_000, 0, -metres, 4_400_000)
+    told = geounet("info", scene, "-m", bundle.folder, "--json", *arguments)
+    fits = json.loads(capsys.readouterr().out or '{"fits": false}')["fits"]
+    assert geounet("predict", scene, "-m", bundle.folder, *arguments, *SMALL) == told
+    assert told == (3 if (metres == 30 and not arguments) or "--bands" in arguments else 0)
+    assert fits == (told == 0)
+
+
+def test_a_first_run_says_that_the_model_is_being_prepared(
+    bundle: ModelBundle, scene: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOUNET_CACHE", "cache")
+    openvino = ["--chip-size", "64", "--overlap", "16", "--engine", "openvino", "--precision", "f32"]
+    for out, said in (("first", True), ("second", False)):
+        assert geounet("predict", scene, "-m", bundle.folder, "-o", out, *openvino) == 0
+        told = " ".join(capsys.readouterr().err.split())
+        assert ("preparing the model for chips of 64 px" in told) == said
 
 
 def test_predict_json_is_all_there_is_on_standard_output(

@@ -78,6 +78,12 @@ def test_a_model_that_cannot_be_converted_or_kept_is_one_line(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EngineError, match=r"cannot be kept.*set GEOUNET_CACHE"):
         converted(bundle, 64)
+    monkeypatch.delenv("GEOUNET_CACHE")  # the user's own cache folder: where that cannot be had, a passing one
+    monkeypatch.setattr("geounet.engines.machine.platformdirs.user_cache_dir", lambda _: str(tmp_path / "file"))
+    passing = converted(bundle, 32)
+    assert passing.exists()
+    assert converted(bundle, 32) == passing
+    assert tmp_path not in passing.parents
     monkeypatch.setenv("GEOUNET_CACHE", str(tmp_path))
     with pytest.raises(
         EngineError, match=r"toy: the model cannot be converted for OpenVINO \(\w+Error: .*--engine torch"

@@ -3,8 +3,10 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 from affine import Affine
@@ -12,14 +14,18 @@ from affine import Affine
 from geounet.mapping.pipeline import map_scene
 from geounet.model.bundle import ModelBundle
 from geounet.options import Options
-from geounet.outputs.polygon_limit import count_of, keep_polygons_few
+from geounet.outputs.polygon_limit import keep_polygons_few
 from tiles.georef import Georef
 from tiles.legend import LandClass, Legend
 from tiles.polygons.polygonise import polygonise
-from tiles.vectors.write import write_vectors
+from tiles.vectors.write import LAYER, write_vectors
 
 LEGEND = Legend((LandClass(1, "building", (200, 50, 50)), LandClass(2, "tree", (30, 110, 40))))
 GEOREF = Georef(rasterio.crs.CRS.from_epsg(32616), Affine(0.6, 0, 700000, 0, -0.6, 4400000), (64, 64))
+
+
+def count_of(path: Path) -> int:
+    return int(pyogrio.read_info(path, layer=LAYER)["features"])
 
 
 def noisy_map(folder: Path, lonely: bool = False) -> int:
@@ -34,26 +40,16 @@ def noisy_map(folder: Path, lonely: bool = False) -> int:
         path = folder / f"{name}.tif"
         with rasterio.open(path, "w", crs=GEOREF.crs, transform=GEOREF.transform, **profile) as out:
             out.write(values, 1)
-    (folder / "summary.json").write_text("{}")
     return count_of(folder / "polygons.gpkg")
 
 
-def test_polygons_are_few_enough_and_the_summary_says_how(tmp_path: Path) -> None:
+def test_polygons_are_few_enough_in_every_file(tmp_path: Path) -> None:
     many = noisy_map(tmp_path)
     raised = keep_polygons_few(tmp_path, ("gpkg", "geojson"), many // 10, 0.0, 0.0)
     assert raised > 0
     few = count_of(tmp_path / "polygons.gpkg")
     assert 0 < few <= many // 10
     assert len(json.loads((tmp_path / "polygons.geojson").read_text())["features"]) == few
-    assert json.loads((tmp_path / "summary.json").read_text())["polygons_raised"]["min_area_m2"] == raised
-
-
-def test_a_map_below_the_cap_stays_as_it_is(tmp_path: Path) -> None:
-    many = noisy_map(tmp_path)
-    before = (tmp_path / "polygons.gpkg").read_bytes()
-    assert keep_polygons_few(tmp_path, ("gpkg",), many, 0.0, 0.0) == 0.0
-    assert (tmp_path / "polygons.gpkg").read_bytes() == before
-    assert (tmp_path / "summary.json").read_text() == "{}"
 
 
 def test_specks_that_nodata_isolates_are_left_out(tmp_path: Path) -> None:
@@ -70,10 +66,10 @@ def test_whatever_the_cap_the_end_comes(tmp_path: Path, lonely: bool) -> None:
     assert count_of(tmp_path / "polygons.gpkg") <= 1
 
 
-def test_the_first_pass_over_noise_stops_beyond_the_cap(
+def test_a_map_is_published_with_few_enough_polygons_or_not_at_all(
     bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hostile scene costs what the cap allows, not what its pixels would make."""
+    """A hostile scene costs what the cap allows, not what its pixels would make; a kill leaves no map half capped."""
     monkeypatch.setattr("tiles.polygons.polygonise._MOST_POLYGONS", 10)
     rng = np.random.default_rng(3)
     profile = {"driver": "GTiff", "width": 160, "height": 128, "count": 3, "dtype": "uint8", "photometric": "RGB"}
@@ -84,10 +80,24 @@ def test_the_first_pass_over_noise_stops_beyond_the_cap(
     )
     whole = map_scene(tmp_path / "noise.tif", bundle, tmp_path / "whole", options)
     many = count_of(whole.folder / "polygons.gpkg")
-    cap = many // 4
-    found = map_scene(tmp_path / "noise.tif", bundle, tmp_path / "capped", replace(options, max_polygons=cap))
-    first = count_of(found.folder / "polygons.gpkg")
-    assert cap < first < many
+    assert "polygons_raised" not in whole.summary
+    capped, out = replace(options, max_polygons=many // 4), tmp_path / "capped"
+    made: list[int] = []
+
+    def cut(*given: Any) -> float:
+        made.append(count_of(tmp_path / "capped.partial" / "map" / "polygons.gpkg"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("geounet.outputs.finish.keep_polygons_few", cut)
+        with pytest.raises(KeyboardInterrupt):
+            map_scene(tmp_path / "noise.tif", bundle, out, capped)
+    assert many // 4 < made[0] < many
+    assert not out.exists()
+    found = map_scene(tmp_path / "noise.tif", bundle, out, capped)
+    few = count_of(out / "polygons.gpkg")
+    assert 0 < few <= many // 4
+    assert len(json.loads((out / "polygons.geojson").read_text())["features"]) == few
+    assert found.summary == json.loads((out / "summary.json").read_text())
+    assert found.summary["polygons_raised"]["min_area_m2"] > found.summary["polygons_raised"]["asked_min_area_m2"] == 0
     assert found.summary["request"]["digest"] == whole.summary["request"]["digest"]
-    keep_polygons_few(found.folder, options.formats, cap, 0.0, 0.0)
-    assert 0 < count_of(found.folder / "polygons.gpkg") <= cap

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiles.band_names import canonical
 from tiles.errors import BandError
-from tiles.scene.band_names import canonical
 from tiles.scene.scene import Scene, open_scene
 from tiles.window import Window
 

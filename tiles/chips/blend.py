@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from tiles.chips import blend_arrays
 from tiles.chips.arrays import namespace
 from tiles.chips.grid import Axis, Block, ChipGrid
+from tiles.compiled import njit
 from tiles.legend import NODATA, Legend
 from tiles.window import Window
 
@@ -214,7 +214,7 @@ def _kernel_for(xp: Any) -> Callable[..., None]:
     return _blend_chip if xp is np else blend_arrays.blend_chip
 
 
-@numba.njit(cache=True, nogil=True, boundscheck=False)
+@njit(nogil=True, boundscheck=False)
 def _blend_chip(
     scored: Any,
     valid: Any,
@@ -299,7 +299,7 @@ def _blend_chip(
                     probabilities[c, y, x] = np.uint8(min(share, np.float32(100.0)))
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _argmax(row: Any, best: Any, chosen: Any, width: int) -> None:
     """Largest of row[:, x] and its index, the first where several are equal."""
     for x in range(width):
@@ -312,7 +312,7 @@ def _argmax(row: Any, best: Any, chosen: Any, width: int) -> None:
                 chosen[x] = c
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _count_pairs(earlier: Any, later: Any, width: int, pairs: Any) -> None:
     for x in range(width):
         if earlier[x] != 255 and later[x] != 255:

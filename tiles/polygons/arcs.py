@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from tiles.compiled import njit
 
 Bytes = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.uint8 | np.uint16]
@@ -43,7 +44,7 @@ class Arcs(NamedTuple):
     soft: Bytes
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def mark_corners(pixels: Codes, corners: Bytes, cut_above: bool, cut_below: bool) -> None:
     """Edges and nodes of every corner of a framed band: `corners` has shape (rows + 1, columns + 1).
 
@@ -71,14 +72,14 @@ def mark_corners(pixels: Codes, corners: Bytes, cut_above: bool, cut_below: bool
             corners[i, j] = value
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _grown(points: Ints) -> Ints:
     larger = np.empty((2 * points.shape[0], 2), np.int32)
     larger[: points.shape[0]] = points
     return larger
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count_arcs(corners: Bytes) -> tuple[int, int]:
     """Upper bounds: (arcs, points)."""
     ends, turns = 0, 0
@@ -95,7 +96,7 @@ def _count_arcs(corners: Bytes) -> tuple[int, int]:
     return ends // 2 + 1, turns + ends + 2
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _trace(
     corners: Bytes,
     labels: Ints,
@@ -190,7 +191,7 @@ def trace_band(pixels: Codes, labels: Ints, top: int, *, cut_above: bool, cut_be
     ), corners
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def measure_arcs(
     points: Ints, offsets: Longs, form: Floats, step_r: float, step_c: float, cross: Longs, length: Floats
 ) -> None:

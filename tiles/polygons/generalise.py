@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from tiles.compiled import njit
 from tiles.polygons.blocks import Band, Bytes, Codes, Kind, Rows, bands, nodata_of
 from tiles.polygons.measure import PixelMetric
 from tiles.polygons.regions import Ints, Longs, find, label_band, measure_regions, relabel
@@ -50,7 +50,7 @@ class _Book(NamedTuple):
     following: Ints
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count_boundaries(labels: Ints, small: Bytes) -> int:
     count = 0
     for r in range(1, labels.shape[0] - 1):
@@ -65,7 +65,7 @@ def _count_boundaries(labels: Ints, small: Bytes) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _add_boundary(book: _Book, used: int, a: int, b: int, edge: int) -> int:
     last = book.tail[a]
     # A straight boundary adds to what was written for its previous pixel edge.
@@ -81,7 +81,7 @@ def _add_boundary(book: _Book, used: int, a: int, b: int, edge: int) -> int:
     return used + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _collect_boundaries(labels: Ints, small: Bytes, top: int, book: _Book, used: int) -> int:
     """Notes for small regions what they touch, each pixel edge once from either side; labels are ids."""
     width = labels.shape[1] - 2
@@ -104,13 +104,13 @@ def _collect_boundaries(labels: Ints, small: Bytes, top: int, book: _Book, used:
 # The heap takes the two arrays it needs: handing over the whole book costs more than the comparison.
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _before(area: Longs, first: Longs, a: int, b: int) -> bool:
     """Whether it is the turn of small region `a` before that of small region `b`."""
     return bool(area[a] < area[b] or (area[a] == area[b] and first[a] < first[b]))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _push(heap: Ints, size: int, item: int, area: Longs, first: Longs) -> int:
     i = size
     while i > 0 and _before(area, first, item, heap[(i - 1) // 2]):
@@ -120,7 +120,7 @@ def _push(heap: Ints, size: int, item: int, area: Longs, first: Longs) -> int:
     return size + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _pop(heap: Ints, size: int, area: Longs, first: Longs) -> int:
     """Takes the first out of a heap of `size`; the heap then holds one less."""
     top, item = int(heap[0]), heap[size - 1]
@@ -137,7 +137,7 @@ def _pop(heap: Ints, size: int, area: Longs, first: Longs) -> int:
     return top
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _choose(book: _Book, region: int, small_below: int, shared: Longs, edges: Longs) -> int:
     """The class a region goes to; -1 if it is not its turn, -2 if it has no neighbour. Work arrays by class."""
     shared[:] = 0
@@ -161,7 +161,7 @@ def _choose(book: _Book, region: int, small_below: int, shared: Longs, edges: Lo
     return best
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _join(book: _Book, region: int, value: int) -> int:
     """Makes a region one with all its neighbours of class `value`; returns the id of the whole."""
     root = region
@@ -185,7 +185,7 @@ def _join(book: _Book, region: int, value: int) -> int:
     return root
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _merge(book: _Book, waiting: Ints, small_below: int) -> int:
     """Merges every small region whose turn comes; `waiting` holds complete small regions, and in the end those left.
 
@@ -213,7 +213,7 @@ def _merge(book: _Book, waiting: Ints, small_below: int) -> int:
     return left
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _repack(book: _Book, regions: Ints, neighbour: Ints, shared: Ints, edge: Longs, following: Ints) -> int:
     """Copies the boundaries of `regions` alone into fresh arrays; returns how many there are."""
     used = 0
@@ -236,7 +236,7 @@ def _repack(book: _Book, regions: Ints, neighbour: Ints, shared: Ints, edge: Lon
     return used
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _boundary_count(book: _Book, regions: Ints) -> int:
     count = 0
     for region in regions:
@@ -247,7 +247,7 @@ def _boundary_count(book: _Book, regions: Ints) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _join_above(book: _Book, ids: Ints, numbers: Ints, lookup: Ints) -> None:
     """Makes regions from above one where the band joins them; fills `lookup[number]` with their ids."""
     for i in range(len(ids)):
@@ -267,7 +267,7 @@ def _join_above(book: _Book, ids: Ints, numbers: Ints, lookup: Ints) -> None:
             book.head[region] = book.tail[region] = -1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _paint(labels: Ints, first: int, last: int, parent: Ints, value: Codes, out: Codes) -> None:
     """Classes of rows first..last of a framed band of ids."""
     for r in range(first, last):
@@ -277,7 +277,7 @@ def _paint(labels: Ints, first: int, last: int, parent: Ints, value: Codes, out:
                 out[r - first, c] = value[find(parent, label)]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mark(labels: Ints, used: Bytes) -> None:
     for r in range(1, labels.shape[0] - 1):
         for c in range(1, labels.shape[1] - 1):
@@ -435,7 +435,7 @@ class _Merger:
         self._book.parent[:] = np.arange(self._ids)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _roots(parent: Ints, items: Ints) -> Ints:
     out = np.empty_like(items)
     for i in range(len(items)):

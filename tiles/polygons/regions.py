@@ -10,8 +10,8 @@ Labelling is the two-pass union-find of A. Rosenfeld and J. L. Pfaltz (1966) wit
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from tiles.compiled import njit
 from tiles.legend import NODATA
 
 Codes = npt.NDArray[np.uint8 | np.uint16]
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 _UNKNOWN = np.uint8(NODATA)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def find(parent: Ints, item: int) -> int:
     """Root of `item`, halving the path on the way."""
     while parent[item] != item:
@@ -33,7 +33,7 @@ def find(parent: Ints, item: int) -> int:
     return item
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count_starts(pixels: Codes) -> int:
     count, nodata = 0, pixels[0, 0]
     for r in range(1, pixels.shape[0] - 1):
@@ -43,7 +43,7 @@ def _count_starts(pixels: Codes) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _first_pass(pixels: Codes, labels: Ints, parent: Ints, fresh: int) -> None:
     nodata = pixels[0, 0]
     for r in range(1, pixels.shape[0] - 1):
@@ -69,7 +69,7 @@ def _first_pass(pixels: Codes, labels: Ints, parent: Ints, fresh: int) -> None:
                 fresh += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _flatten(parent: Ints) -> int:
     """Turns parents into dense region numbers, ascending by smallest label; returns how many regions there are."""
     count = 0
@@ -82,7 +82,7 @@ def _flatten(parent: Ints) -> int:
     return count
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def relabel(labels: Ints, numbers: Ints) -> None:
     """Replaces every label but -1 by `numbers[label]`, in place."""
     for r in range(labels.shape[0]):
@@ -104,7 +104,7 @@ def label_band(pixels: Codes, labels: Ints, open_regions: int) -> tuple[Ints, in
     return parent[:open_regions].copy(), int(count)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _span_area(areas: Floats, step_r: float, step_c: float, row: float, first: float, length: int) -> float:
     """Square metres of `length` pixels of a row from column `first` on; bilinear between control points."""
     r, c = row / step_r, (first + length / 2) / step_c
@@ -115,7 +115,7 @@ def _span_area(areas: Floats, step_r: float, step_c: float, row: float, first: f
     return float(length * (top * (1 - u) + bottom * u))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def measure_regions(
     pixels: Codes,
     labels: Ints,

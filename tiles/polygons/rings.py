@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from tiles.compiled import njit
 from tiles.polygons.arcs import Arcs, Bytes, Floats, Ints, Longs
 from tiles.polygons.scratch import scratch_array
 
@@ -34,13 +34,13 @@ class Halves(NamedTuple):
     length: Floats
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _slot(key: int, mask: int) -> np.int64:
     h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((h >> np.uint64(20)) & np.uint64(mask))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _link(leave: Longs, arrive: Longs, region: Ints, table: Ints, follow: Ints) -> None:
     """For each half arc the one that goes on from its end. `table` holds -1, its size is a power of two."""
     mask = len(table) - 1
@@ -65,7 +65,7 @@ def _link(leave: Longs, arrive: Longs, region: Ints, table: Ints, follow: Ints) 
                 break
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _walk(
     region: Ints, count: Ints, soft: Bytes, cross: Longs, follow: Ints, starts: Ints, sizes: Ints, areas: Longs
 ) -> int:
@@ -89,7 +89,7 @@ def _walk(
     return rings
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _fill(
     points: Ints,
     order: Longs,
@@ -190,7 +190,7 @@ def assemble(halves: Halves, points: Ints, regions: int, transform: tuple[float,
     return Rings(xy, ring_offsets, polygon_offsets, pixels.astype(np.float64), length.astype(np.float64))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _pack(points: Ints, begin: Longs, count: Ints, out: Ints) -> None:
     used = 0
     for a in range(len(begin)):

@@ -11,12 +11,12 @@ Two arcs between the same nodes could still become the same segment: each of the
 """
 
 import numpy as np
-from numba import njit
 
+from tiles.compiled import njit
 from tiles.polygons.arcs import NODE, OWN, Arcs, Bytes, Ints, Longs
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _farthest(points: Ints, first: int, last: int) -> tuple[int, float]:
     """The inner vertex farthest from the segment between two vertices, and its squared distance; -1 without any."""
     ax, ay = float(points[first, 0]), float(points[first, 1])
@@ -37,7 +37,7 @@ def _farthest(points: Ints, first: int, last: int) -> tuple[int, float]:
     return best, distance
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _weaves(points: Ints, first: int, last: int) -> bool:
     """Whether a stretch crosses its segment's line in another order than it meets it along the way.
 
@@ -65,7 +65,7 @@ def _weaves(points: Ints, first: int, last: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _between(points: Ints, first: int, last: int, x: int, y: int) -> bool:
     """Whether a corner lies on the segment or in the area between a stretch that does not weave and its segment."""
     ax, ay = np.int64(points[first, 0]), np.int64(points[first, 1])
@@ -83,7 +83,7 @@ def _between(points: Ints, first: int, last: int, x: int, y: int) -> bool:
     return inside
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _free(points: Ints, first: int, last: int, corners: Bytes, top: int, tolerance: float) -> bool:
     """Whether a stretch within `tolerance` of its segment may become that segment."""
     ax, ay = points[first, 0], points[first, 1]
@@ -119,7 +119,7 @@ def _free(points: Ints, first: int, last: int, corners: Bytes, top: int, toleran
     return free
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _keep(
     points: Ints, offsets: Longs, fixed: Bytes, twin: Bytes, corners: Bytes, top: int, tolerance: float, kept: Bytes
 ) -> None:
@@ -150,7 +150,7 @@ def _keep(
             stack.append((first, middle, more))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _compress(points: Ints, offsets: Longs, kept: Bytes, new_points: Ints, new_offsets: Longs, soft: Bytes) -> None:
     used = 0
     for a in range(len(offsets) - 1):

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from tiles.chips.spool import Spool
+from tiles.compiled import njit
 from tiles.georef import Georef
 from tiles.legend import Legend
 
@@ -33,7 +33,7 @@ def class_areas(
     return areas
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count(classes: Any, channel: Any, block: int, counts: Any) -> None:
     """Add the pixels of each class in each `block` columns to `counts` (blocks, classes + 1)."""
     for b in range(counts.shape[0]):

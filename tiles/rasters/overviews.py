@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from tiles.compiled import njit
 from tiles.legend import NODATA
 
 Bytes = npt.NDArray[np.uint8]
@@ -62,7 +62,7 @@ def _halve(fine: RawRaster, path: Path, kernel: Callable[[Any, Any], None]) -> R
     return coarse
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mode(fine: Any, coarse: Any) -> None:
     rows, planes, width = fine.shape
     for y in range(coarse.shape[0]):
@@ -89,7 +89,7 @@ def _mode(fine: Any, coarse: Any) -> None:
                     coarse[y, p, x] = c if c != NODATA else d
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _mean(fine: Any, coarse: Any) -> None:
     rows, planes, width = fine.shape
     for y in range(coarse.shape[0]):

@@ -6,8 +6,8 @@ from typing import Any
 
 from rasterio.enums import ColorInterp
 
+from tiles.band_names import canonical, name_in, words_unknown
 from tiles.errors import BandError, SceneError
-from tiles.scene.band_names import canonical, name_in, words_unknown
 from tiles.scene.notice import Notice
 
 _BY_COLOUR = {

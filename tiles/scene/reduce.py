@@ -8,10 +8,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from tiles.compiled import njit
 from tiles.scene.window_reader import Layer, Pixels
 from tiles.window import Window
 
@@ -98,7 +98,7 @@ def _edges(first: int, count: int, factor: float, start: int, length: int) -> np
     return np.clip(edges - start, 0.0, float(length))
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _average(
     values: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],

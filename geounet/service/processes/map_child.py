@@ -50,7 +50,6 @@ class MapMaker:
         from geounet.mapping.engine_shelf import EngineShelf
         from geounet.mapping.pipeline import map_scene
         from geounet.model.bundle import ModelBundle
-        from geounet.outputs.polygon_limit import keep_polygons_few
         from geounet.service.features.texts import write_feature_texts
 
         self._shelf = self._shelf or EngineShelf()
@@ -64,9 +63,7 @@ class MapMaker:
             scene = cut_area(scene, task["options"]["area"], out.parent / "area.tif", options.assume_crs)
         report = _Throttled(say)
         bundle = ModelBundle.load(task["model"])
-        found = map_scene(scene, bundle, out, options, on_progress=report, engines=self._shelf)
-        made = found.summary["polygons"]
-        keep_polygons_few(out, options.formats, task["max_polygons"], made["min_area_m2"], made["simplify_px"])
+        map_scene(scene, bundle, out, options, on_progress=report, engines=self._shelf)
         write_feature_texts(out)
 
 

@@ -135,8 +135,7 @@ def _fit(path: str, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     except TilesError as error:
         return {"fits": False, "field": "scene", "why": _told(error, path, name), "checks": []}
     checks = [{key: _plain(text, path, name) for key, text in row.as_record().items()} for row in found.rows]
-    forced = ("resolution",) if options.force else ()
-    stopping = [c for c in checks if c["status"] == "refused" and c["topic"] not in forced]
+    stopping = [c for c in checks if c["status"] == "refused"]
     told: dict[str, Any] = {
         "fits": not stopping,
         "map": grid or None,
