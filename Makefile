@@ -3,7 +3,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: demo test coverage lint bench install fuzz-models clean
+.PHONY: demo test coverage lint bench install fuzz fuzz-models clean
 
 # The environment is made once for each state of the two files that define it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -40,6 +40,10 @@ bench: install
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python benchmarks/polygons.py
+
+# Ten minutes of mutated GeoTIFFs through the reader of directories, and as many through the process that opens uploads.
+fuzz: install
+	GEOUNET_FUZZ_SECONDS=600 $(BIN)/python -m pytest -q -s tests/security/test_fuzz.py
 
 # Ten minutes of mutated ONNX files through everything that a brought model goes through.
 fuzz-models: install

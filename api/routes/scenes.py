@@ -183,7 +183,7 @@ def scene(scene_id: Id, request: Request, parts: PartsDep, caller: Reading, f: A
 
 
 @router.get("/scenes/{scene_id}/picture.png", response_class=Response, responses=_PNG)
-def picture(
+async def picture(
     scene_id: Id,
     parts: PartsDep,
     caller: Reading,
@@ -193,7 +193,7 @@ def picture(
     """A small picture of a scene, on its own grid: what an upload looks like, or one of its bands."""
     found = seen_scene(parts, caller, scene_id)
     path = str(parts.store.scenes.path(found.id))
-    _, png = parts.readers.ask({"want": "picture", "path": path, "size": size, "band": band})
+    _, png = await parts.read(caller.client, {"want": "picture", "path": path, "size": size, "band": band})
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
 

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import PartsDep, Reading, seen_map
 from api.schemas.requests import AreaBody, Id
@@ -23,14 +24,14 @@ AreaCrs = Annotated[
 
 
 @router.post("/maps/{map_id}/statistics")
-def statistics(body: AreaBody, map_id: Id, parts: PartsDep, caller: Reading, crs: AreaCrs = CRS84) -> Statistics:
+async def statistics(body: AreaBody, map_id: Id, parts: PartsDep, caller: Reading, crs: AreaCrs = CRS84) -> Statistics:
     """Square metres and mean confidence by class inside a polygon, counted pixel by pixel in the class raster."""
     record = seen_map(parts, caller, map_id)
     folder = parts.store.maps.folder(record.id)
-    layer = parts.features.layer(folder)
-    area = area_on_map(body.polygon(), crs, layer)
+    layer = await run_in_threadpool(parts.features.layer, folder)
+    area = await run_in_threadpool(area_on_map, body.polygon(), crs, layer)
     paths = {name: str(folder / f"{name}.tif") for name in ("classes", "confidence")}
-    told, _ = parts.readers.ask({"want": "zone", "polygon": area.pixels.wkt, **paths})
+    told, _ = await parts.read(caller.client, {"want": "zone", "polygon": area.pixels.wkt, **paths})
     names = {c["value"]: c["name"] for c in layer.summary["classes"]}
     zones = [zone for zone in told["zones"] if zone["value"] != NODATA]
     total = sum(zone["area_m2"] for zone in zones)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi import Path as InPath
 from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import Parts, PartsDep, Reading, seen_map
+from api.dependencies import Caller, Parts, PartsDep, Reading, seen_map
 from api.schemas.common import Link
 from api.schemas.records import base_url
 from api.schemas.requests import Id
@@ -115,7 +115,7 @@ async def vector_tile(
     place = (record.id, z, x, y)
     tile = parts.tiles.get(place)
     if tile is None:
-        tile = await run_in_threadpool(_make, parts, record, place)
+        tile = await _make(parts, caller, record, place)
     headers = {"ETag": tile.etag, "Cache-Control": _FOREVER}
     if tile.etag in [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]:
         return Response(status_code=304, headers=headers)
@@ -124,11 +124,11 @@ async def vector_tile(
     return Response(tile.content, media_type=MVT, headers=headers)
 
 
-def _make(parts: Parts, record: MapRecord, place: tuple[str, int, int, int]) -> Tile:
-    layer = _layer(parts, record)
+async def _make(parts: Parts, caller: Caller, record: MapRecord, place: tuple[str, int, int, int]) -> Tile:
+    layer = await run_in_threadpool(_layer, parts, record)
     _, z, x, y = place
     if z >= vector_tiles.zooms(layer)[0]:
-        return parts.tiles.put(place, vector_tiles.vector_tile(layer, z, x, y))
+        return parts.tiles.put(place, await run_in_threadpool(vector_tiles.vector_tile, layer, z, x, y))
     request = {
         "want": "regions",
         "path": str(layer.folder / "classes.tif"),
@@ -139,7 +139,7 @@ def _make(parts: Parts, record: MapRecord, place: tuple[str, int, int, int]) -> 
         "y": y,
     }
     try:
-        return parts.tiles.put(place, parts.readers.ask(request)[1])
+        return parts.tiles.put(place, (await parts.read(caller.client, request))[1])
     except NotFoundError:
         return parts.tiles.put(place, b"")
 

@@ -276,9 +276,9 @@ def _zooms(dataset: Any) -> dict[str, Any]:
 
     if dataset.crs is None:
         raise Missing("the scene has no CRS of its own grid")
-    if antimeridian.crosses(dataset):
-        return antimeridian.zooms(dataset)
     with Reader(None, dataset=dataset) as reader:
+        if antimeridian.crosses(dataset):
+            return {**antimeridian.zooms(dataset), "minzoom": _first_zoom(reader)}
         west, south, east, north = (round(v, 7) for v in reader.get_geographic_bounds("EPSG:4326"))
         most = min(int(reader.maxzoom), 24)
         centre = [round((west + east) / 2, 7), round((south + north) / 2, 7), min(int(reader.minzoom), most)]
