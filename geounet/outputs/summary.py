@@ -1,6 +1,5 @@
 """`summary.json`: areas by class, the seam audit, and every choice that was made."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ def summary_of(
     mapped = float(areas[:-1].sum())
     georef, legend = scene.georef, bundle.legend
     return {
-        "scene": Path(scene.path).name,
+        "scene": scene.name,
         "grid": {
             "crs": georef.crs.to_string(),
             "transform": list(georef.transform)[:6],

@@ -2,7 +2,8 @@
 
     geounet.sqlite3        records; `geounet.service.database`
     incoming/ID.part       an upload on its way in, locked by the process that writes it
-    scenes/ID/scene.tif    one folder an upload; `geounet.service.scenes`
+    incoming/ID.clean/     what is being decoded of it
+    scenes/ID/             a decoded upload; `geounet.service.scenes`
     work/ID/               where a job works; what an interrupted one left is gone on from
     maps/ID/               a finished map, moved here in one step; `geounet.service.maps`
 
@@ -41,7 +42,7 @@ class Store:
             raise StorageError(f"{self.root} cannot be the data folder: {error.strerror}") from error
         self.database = Database(self.root / DATABASE_FILE)
         self.queue = Queue(self.database)
-        self.scenes = Scenes(self.database, self.root / "scenes")
+        self.scenes = Scenes(self.database, self.root / "scenes", keep_originals=settings.keep_originals)
         self.maps = Maps(self.database, self.root / "maps")
 
     # -- room --------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ class Store:
     ) -> SceneRecord:
         """Make a checked upload a scene: from here on it survives any restart. Raises QuotaError, StorageError."""
         return self.scenes.add(
-            upload, owner, name, info, pixels, lambda: self.check_room(owner, share, upload.bytes, pixels)
+            upload, owner, name, info, pixels, lambda size: self.check_room(owner, share, size, pixels)
         )
 
     def delete_scene(self, scene_id: str) -> None:
