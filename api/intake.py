@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Header
@@ -15,7 +16,7 @@ from api.schemas.requests import JobOptions
 from api.uploads import checked_name
 from geounet.service.errors import BadRequestError, NotFoundError, UnfitSceneError
 from geounet.service.jobs import Idempotency, Job, JobRequest
-from geounet.service.processes.upload_check import Wish, inspect_upload
+from geounet.service.processes.upload_check import Wish, ingest_upload, inspect_clean
 from geounet.service.scenes import SceneRecord
 from geounet.service.uploads import Upload
 
@@ -54,11 +55,22 @@ def fingerprint(**asked: object) -> str:
 async def accept_scene(
     parts: Parts, caller: Caller, upload: Upload, name: str, wish: Wish | None, *, must_fit: bool
 ) -> SceneRecord:
-    """Check an upload and keep it. Raises HostileSceneError, UnfitSceneError, TooLargeError, QuotaError."""
+    """Check an upload, decode it once and keep that.
+
+    Raises HostileSceneError, UnfitSceneError, TooLargeError, QuotaError, StorageError.
+    """
     name = checked_name(name)
     await run_in_threadpool(upload.sync)
     async with parts.inspections.turn(caller.client):
-        found = await run_in_threadpool(inspect_upload, upload.path, name, parts.settings, wish)
+        found = await run_in_threadpool(
+            ingest_upload,
+            upload.path,
+            upload.clean,
+            name,
+            parts.settings,
+            wish,
+            check_room=partial(parts.store.check_room, caller.owner, caller.share),
+        )
     if must_fit:
         _refuse_unfit(found.fit)
     info = {**found.facts, "fit": None if found.fit is None or wish is None else {"model": wish.model, **found.fit}}
@@ -79,9 +91,9 @@ async def look_again(
     path = parts.store.scenes.path(scene.id)
     async with parts.inspections.turn(caller.client):
         found = await run_in_threadpool(
-            inspect_upload, path, scene.name, parts.settings, wish_for(parts, model, options)
+            inspect_clean, path, scene.name, parts.settings, wish_for(parts, model, options)
         )
-    return dict(found.fit or {})
+    return dict(found)
 
 
 async def check_fit(parts: Parts, caller: Caller, scene: SceneRecord, model: str, options: JobOptions) -> None:

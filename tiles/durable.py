@@ -49,6 +49,11 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder)
 
 
+def folder_bytes(folder: Path) -> int:
+    """Bytes of every file below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; once the block ends well, the file there takes the place of `path`, on the disk, in one step.

@@ -279,4 +279,4 @@ def _raster(parts: Parts, caller: Caller, record: MapRecord, layer: str) -> Path
     scene = parts.store.scenes.get(record.scene)
     if not caller.sees(scene):
         raise NotFoundError("the scene of this map is not there any more")
-    return parts.store.scenes.path(scene.id)
+    return parts.store.scenes.pixels(scene.id)

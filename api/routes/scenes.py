@@ -192,7 +192,7 @@ async def picture(
 ) -> Response:
     """A small picture of a scene, on its own grid: what an upload looks like, or one of its bands."""
     found = seen_scene(parts, caller, scene_id)
-    path = str(parts.store.scenes.path(found.id))
+    path = str(parts.store.scenes.pixels(found.id))
     _, png = await parts.read(caller.client, {"want": "picture", "path": path, "size": size, "band": band})
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=86400, immutable"})
 

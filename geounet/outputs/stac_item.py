@@ -40,7 +40,7 @@ def stac_item(scene: Scene, bundle: ModelBundle, summary: dict[str, Any], folder
 
     Assets are relative to the folder. Raises SceneError where the scene's tags cannot be read any more.
     """
-    name, georef = Path(scene.path).name, scene.georef
+    name, georef = scene.name, scene.georef
     geometry, bbox = _footprint(georef)
     return {
         "type": "Feature",

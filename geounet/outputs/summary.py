@@ -1,6 +1,5 @@
 """`summary.json`, a published format (docs/map-folder.md): areas by class, the seam audit, every choice made."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -104,7 +103,7 @@ def summary_of(
     mapped = float(areas[:-1].sum())
     georef, legend = scene.georef, bundle.legend
     record = {
-        "scene": Path(scene.path).name,
+        "scene": scene.name,
         "grid": {
             "crs": georef.crs.to_string(),
             "transform": list(georef.transform)[:6],

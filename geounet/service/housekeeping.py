@@ -20,6 +20,9 @@ def tidy(store: Store, now: float | None = None) -> None:
         _expire(store, now - store.settings.keep_days * 86400)
     for part in (store.root / "incoming").glob("*.part"):
         _unlink_unless_locked(part)
+    for clean in (store.root / "incoming").glob("*.clean"):
+        if not clean.with_suffix(".part").exists() and _age(clean, now) > _YOUNG_SECONDS:
+            shutil.rmtree(clean, ignore_errors=True)
     _sweep(store, "scenes", "SELECT id FROM scenes", now)
     _sweep(store, "maps", "SELECT id FROM maps UNION SELECT id FROM jobs WHERE state IN ('queued', 'running')", now)
     _sweep(store, "work", "SELECT id FROM jobs WHERE state IN ('queued', 'running')", now)

@@ -9,6 +9,7 @@ from pathlib import Path
 from geounet.service.database import Database
 from geounet.service.errors import NotFoundError
 from geounet.service.jobs import Job
+from tiles.durable import folder_bytes
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,3 @@ class Maps:
     def discard(self, map_id: str) -> None:
         """Remove the files of a map whose record is gone."""
         shutil.rmtree(self.folder(map_id), ignore_errors=True)
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of every file below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

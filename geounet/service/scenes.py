@@ -1,4 +1,4 @@
-"""Accepted uploads: the table `scenes`, and one folder an upload: no file beside it can pass for its part."""
+"""Accepted uploads: the table `scenes`, and one folder of decoded files an upload (`tiles.ingest`)."""
 
 import json
 import secrets
@@ -13,14 +13,16 @@ from typing import Any
 from geounet.service.database import Database
 from geounet.service.errors import NotFoundError
 from geounet.service.uploads import Upload
-from tiles.durable import sync_folder
+from tiles.clean.original import PIXELS
+from tiles.durable import folder_bytes, sync_folder
 
-SCENE_FILE = "scene.tif"
+ORIGINAL_FILE = "upload.bin"
+"""The bytes that came, where they are kept: never opened again, by a name that no decoder looks for."""
 
 
 @dataclass(frozen=True)
 class SceneRecord:
-    """An accepted upload. `name` is the client's label for it, `info` what the header check found."""
+    """An accepted upload. `name` is the client's label for it, `info` what was found; `bytes` lie on the disk."""
 
     id: str
     owner: str | None
@@ -35,8 +37,9 @@ class SceneRecord:
 class Scenes:
     """The scenes below `folder`. The ids in paths are made here; none comes from a request."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, *, keep_originals: bool = False) -> None:
         self.database = database
+        self.keep_originals = keep_originals
         self.folder = folder
 
     def get(self, scene_id: str) -> SceneRecord:
@@ -52,8 +55,12 @@ class Scenes:
         return None if row is None else str(row["name"])
 
     def path(self, scene_id: str) -> Path:
-        """Where the scene's bytes lie; `scene_id` is one that `get` has confirmed."""
-        return self.folder / scene_id / SCENE_FILE
+        """The folder of the decoded scene; `scene_id` is one that `get` has confirmed."""
+        return self.folder / scene_id
+
+    def pixels(self, scene_id: str) -> Path:
+        """The GeoTIFF of ours that tiles are made of."""
+        return self.path(scene_id) / PIXELS
 
     def same(self, owner: str | None, name: str, sha256: str) -> SceneRecord | None:
         """The scene that this owner uploaded under this name with these very bytes."""
@@ -95,22 +102,25 @@ class Scenes:
         name: str,
         info: Mapping[str, Any],
         pixels: int,
-        check_room: Callable[[], None],
+        check_room: Callable[[int], None],
     ) -> SceneRecord:
         """Make a checked upload a scene: from here on it survives any restart.
 
-        `check_room` is asked once more inside the transaction, and may raise.
+        What was decoded is moved into its place, the original only where the operator keeps originals. `check_room`
+        is asked for the bytes of both inside the transaction, and may raise.
         """
         upload.sync()
-        record = SceneRecord(secrets.token_hex(10), owner, name, upload.bytes, upload.sha256, pixels, info, time.time())
+        size = folder_bytes(upload.clean) + (upload.bytes if self.keep_originals else 0)
+        record = SceneRecord(secrets.token_hex(10), owner, name, size, upload.sha256, pixels, info, time.time())
         folder = self.folder / record.id
         try:
-            folder.mkdir()
-            upload.path.rename(folder / SCENE_FILE)
+            if self.keep_originals:
+                upload.path.rename(upload.clean / ORIGINAL_FILE)
+            upload.clean.rename(folder)
             sync_folder(folder)
             sync_folder(folder.parent)
             with self.database.write() as db:
-                check_room()
+                check_room(size)
                 db.execute("INSERT INTO scenes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(record))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

@@ -54,6 +54,10 @@ class ServiceSettings(BaseSettings):
     """Decoded bytes for each byte of the file, of scenes over 1 GB."""
     inspect_seconds: Span = 20
     """Processor time that the header check may take."""
+    ingest_seconds: Span = 3600
+    """Processor time that decoding an upload may take."""
+    keep_originals: bool = False
+    """Keep the bytes of uploads beside what was decoded of them. They count, and are never opened again."""
     inspect_memory: Count = 4 * GIGA
     """Address space of a process that reads uploads for the API."""
     sandbox: Literal["auto", "require", "off"] = "auto"

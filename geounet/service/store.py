@@ -2,7 +2,8 @@
 
     geounet.sqlite3        records; `geounet.service.database`
     incoming/ID.part       an upload on its way in, locked by the process that writes it
-    scenes/ID/scene.tif    one folder an upload; `geounet.service.scenes`
+    incoming/ID.clean/     what is being decoded of it
+    scenes/ID/             a decoded upload; `geounet.service.scenes`
     work/ID/               where a job works; what an interrupted one left is gone on from
     ballast                room to give free, so that things can be deleted from a full disk
     maps/ID/               a finished map, moved here in one step; `geounet.service.maps`
@@ -46,7 +47,7 @@ class Store:
         self.ballast = Ballast(self.root)
         self.database = self.even_if_full(Database, self.root / DATABASE_FILE)
         self.queue = Queue(self.database)
-        self.scenes = Scenes(self.database, self.root / "scenes")
+        self.scenes = Scenes(self.database, self.root / "scenes", keep_originals=settings.keep_originals)
         self.maps = Maps(self.database, self.root / "maps")
 
     def even_if_full(self, work: Callable[..., Result], *given: Any) -> Result:
@@ -101,7 +102,7 @@ class Store:
     ) -> SceneRecord:
         """Make a checked upload a scene: from here on it survives any restart. Raises QuotaError, StorageError."""
         return self.scenes.add(
-            upload, owner, name, info, pixels, lambda: self.check_room(owner, share, upload.bytes, pixels)
+            upload, owner, name, info, pixels, lambda size: self.check_room(owner, share, size, pixels)
         )
 
     def delete_scene(self, scene_id: str) -> None:

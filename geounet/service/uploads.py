@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ class Upload:
 
     def __init__(self, path: Path, limit: int, check: Callable[[int], None]) -> None:
         self.path = path
+        self.clean = path.with_suffix(".clean")
+        """Folder for what is decoded of the upload; it goes with it unless it is kept."""
         self.bytes = 0
         self._limit = limit
         self._check = check
@@ -33,6 +36,7 @@ class Upload:
         self._digest = hashlib.sha256()
         self._file: BinaryIO = path.open("xb")
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.clean.mkdir()
 
     @property
     def sha256(self) -> str:
@@ -66,3 +70,4 @@ class Upload:
         with contextlib.suppress(OSError):  # a full disk may refuse the last buffered bytes: the file goes anyway
             self._file.close()
         self.path.unlink(missing_ok=True)
+        shutil.rmtree(self.clean, ignore_errors=True)

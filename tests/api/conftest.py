@@ -25,6 +25,7 @@ from geounet.service.settings import ServiceSettings
 from geounet.service.store import Store
 from geounet.service.uploads import Share
 from tiles.georef import Georef
+from tiles.ingest import ingest
 from tiles.legend import LandClass, Legend
 from tiles.polygons.polygonise import polygonise
 from tiles.vectors.write import write_vectors
@@ -122,6 +123,7 @@ def add_map(store: Store, owner: str | None = None, georef: Georef = GEOREF, see
     path = write_scene(store.root / f"{folder.name}.tif", *georef.shape, crs=georef.crs, transform=georef.transform)
     upload = store.begin_upload(owner, Share(), 10**9, None)
     upload.write(path.read_bytes())
+    ingest(path, upload.clean)
     scene = store.keep(upload, owner, "field.tif", {}, georef.shape[0] * georef.shape[1], Share())
     upload.close()
     path.unlink()

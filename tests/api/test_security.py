@@ -5,6 +5,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
@@ -15,10 +16,15 @@ import rasterio
 
 from geounet.service.errors import HostileSceneError, TooLargeError
 from geounet.service.processes.tiff_header import check_tiff
-from geounet.service.processes.upload_check import inspect_upload
+from geounet.service.processes.upload_check import Inspection, ingest_upload
 from geounet.service.settings import ServiceSettings
 
 SETTINGS = ServiceSettings(disk_reserve=0)
+
+
+def take(path: Path, settings: ServiceSettings = SETTINGS) -> Inspection:
+    with TemporaryDirectory() as clean:
+        return ingest_upload(path, Path(clean), path.name, settings)
 
 
 def tiff(
@@ -118,7 +124,7 @@ def test_names_are_labels_and_never_paths(
     form = client.post("/scenes", files={"file": (f"/vsicurl/{listener}/../a.tif", scene_file.read_bytes())})
     assert form.status_code == 201
     stored = service.data / "scenes" / form.json()["scene"]["id"]
-    assert [p.name for p in stored.iterdir()] == ["scene.tif"]
+    assert sorted(p.name for p in stored.iterdir()) == ["original.json", "pixels.tif"]
     assert Listener.visits == []
 
 
@@ -132,7 +138,7 @@ def test_sidecars_are_not_looked_for(tmp_path: Path, scene_file: Path) -> None:
     """An uploaded scene is alone in its folder; even if it were not, its neighbours are not read."""
     path = tmp_path / "scene.tif"
     path.write_bytes(scene_file.read_bytes())
-    plain = inspect_upload(path, "scene.tif", SETTINGS)
+    plain = take(path)
     (tmp_path / "scene.tif.aux.xml").write_text(
         '<PAMDataset><SRS>EPSG:4326</SRS><PAMRasterBand band="1"><Description>nir</Description></PAMRasterBand>'
         "</PAMDataset>"
@@ -140,7 +146,7 @@ def test_sidecars_are_not_looked_for(tmp_path: Path, scene_file: Path) -> None:
     (tmp_path / "scene.tfw").write_text("1\n0\n0\n1\n0\n0\n")
     (tmp_path / "scene.tif.ovr").write_bytes(tiff(10, 10))
     (tmp_path / "scene.tif.msk").write_bytes(tiff(10, 10))
-    assert inspect_upload(path, "scene.tif", SETTINGS).facts == plain.facts
+    assert take(path).facts == plain.facts
 
 
 def test_the_170_byte_bomb(client: httpx2.Client, tmp_path: Path) -> None:
@@ -218,9 +224,9 @@ def test_a_transform_that_leads_nowhere_is_refused(
 
 def test_the_opening_process_is_limited_in_memory_and_time(tmp_path: Path, scene_file: Path) -> None:
     with pytest.raises(HostileSceneError, match="within the limits"):
-        inspect_upload(scene_file, "x.tif", ServiceSettings(inspect_memory=60_000_000))
+        take(scene_file, ServiceSettings(inspect_memory=60_000_000, disk_reserve=0))
     with pytest.raises(HostileSceneError, match="within the limits"):
-        inspect_upload(scene_file, "x.tif", ServiceSettings(inspect_seconds=0.01))
+        take(scene_file, ServiceSettings(ingest_seconds=0.01, disk_reserve=0))
 
 
 ODD = ["9" * 30, "-1", "0x10", "1e3", "%F0%9F%A6%86", "..%2f..%2fetc%2fpasswd", "%00", "' OR 1=1 --", "a" * 5000]

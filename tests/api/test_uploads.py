@@ -39,7 +39,7 @@ def test_a_form_as_a_browser_sends_it(client: httpx2.Client, service: Any, scene
     assert (fit["map"], "toy" in fit["suited_models"]) == ({"rows": 150, "columns": 210}, True)
     assert SceneOut.model_validate_json(client.get(f"/scenes/{scene.id}").content) == scene
     stored = service.data / "scenes" / scene.id
-    assert [p.name for p in stored.iterdir()] == ["scene.tif"]
+    assert sorted(p.name for p in stored.iterdir()) == ["original.json", "pixels.tif"]
     assert leftovers(service) == []
 
 

@@ -17,7 +17,7 @@ from geounet.service.errors import (
 )
 from geounet.service.housekeeping import tidy
 from geounet.service.jobs import JobRequest, JobState, worker_name
-from geounet.service.scenes import SceneRecord
+from geounet.service.scenes import ORIGINAL_FILE, SceneRecord
 from geounet.service.settings import MEGA, ServiceSettings
 from geounet.service.store import Store
 from geounet.service.uploads import Share
@@ -26,7 +26,7 @@ FREE = Share()
 
 
 def open_store(folder: Path, **settings: object) -> Store:
-    return Store(ServiceSettings(data=folder / "data", disk_reserve=0, **settings))  # type: ignore[arg-type]
+    return Store(ServiceSettings(data=folder / "data", disk_reserve=0, keep_originals=True, **settings))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_kept_upload_is_a_scene_after_a_restart(tmp_path: Path, store: Store) 
     record = add(store)
     again = open_store(tmp_path)
     assert again.scenes.get(record.id) == record
-    assert again.scenes.path(record.id).read_bytes() == b"12345"
+    assert (again.scenes.path(record.id) / ORIGINAL_FILE).read_bytes() == b"12345"
     assert list((store.root / "incoming").iterdir()) == []
 
 
@@ -102,7 +102,7 @@ def test_a_scene_that_a_job_needs_stays(store: Store) -> None:
     store.delete_scene(scene.id)
     with pytest.raises(NotFoundError):
         store.scenes.get(scene.id)
-    assert not store.scenes.path(scene.id).parent.exists()
+    assert not store.scenes.path(scene.id).exists()
 
 
 def test_publishing_is_fenced(store: Store) -> None:
@@ -152,7 +152,7 @@ def test_tidying_removes_what_a_crash_left_and_nothing_else(store: Store) -> Non
     scene = add(store)
     waiting = store.queue.submit(JobRequest(None, scene.id, "m", {}))
     orphans = [store.root / kind / "orphan" for kind in ("scenes", "maps", "work")]
-    kept = [store.work_folder(waiting), store.scenes.path(scene.id).parent]
+    kept = [store.work_folder(waiting), store.scenes.path(scene.id)]
     for folder in (*orphans, kept[0]):
         folder.mkdir()
     long_ago = time.time() - 3600

@@ -14,7 +14,7 @@ from geounet.service.errors import HostileSceneError
 from geounet.service.processes.raster_pool import Readers
 from geounet.service.processes.sandbox.kernel import probe
 from geounet.service.processes.tiff_header import check_tiff
-from geounet.service.processes.upload_check import inspect_upload
+from geounet.service.processes.upload_check import ingest_upload
 from geounet.service.settings import ServiceSettings
 from tiles.scene.source import gdal_environment, open_dataset
 from tiles.tiff.references import REFERENCE_DOMAINS, ReferenceFoundError, reference_in_metadata
@@ -107,11 +107,11 @@ def test_what_gdal_has_read_alone_is_refused(
     assert listener.visits == []
 
 
-def test_all_layers_together(reads_a_file: Path, asks_a_server: Path, listener: Any) -> None:
+def test_all_layers_together(tmp_path: Path, reads_a_file: Path, asks_a_server: Path, listener: Any) -> None:
     for path in (reads_a_file, asks_a_server):
         assert follow(path, "drivers", "landlock", "seccomp", "network") == ""
         with pytest.raises(HostileSceneError):
-            inspect_upload(path, "upload.tif", SETTINGS)
+            ingest_upload(path, tmp_path, "upload.tif", SETTINGS)
     assert listener.visits == []
 
 

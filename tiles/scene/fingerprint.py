@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tiles.scene.source import block_extent, is_remote, local_path
+from tiles.scene.source import block_extent, is_clean, is_remote, local_path
 
 WHOLE_BYTES = 64_000_000
 """Files up to this size are hashed whole."""
@@ -20,8 +20,11 @@ def fingerprint(dataset: Any, path: str | os.PathLike[str]) -> str:
     spread), its first and last bytes and 256 pieces of 64 KiB spread between. Compressed blocks change their length
     with their content; where a large file is not compressed they do not, so its modification time takes part and a
     copy may count as another file: that costs a second run, never a wrong map. Companions (`.ovr`, `.msk`,
-    `.aux.xml`) are part of it. A remote file is known by its grid and its blocks' places and lengths.
+    `.aux.xml`) are part of it. A remote file is known by its grid and its blocks' places and lengths. A
+    decoded scene is known by the file that it was decoded from.
     """
+    if is_clean(path):
+        return str(dataset.fingerprint)
     digest = hashlib.sha256(b"geounet scene 1\n")
     if is_remote(path):
         _add_grid(digest, dataset)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +21,7 @@ from tiles.scene.notice import Level, Notice
 from tiles.scene.position import Place, check_georef, crs_name, find_place
 from tiles.scene.reduce import ReducedLayer, Reduction
 from tiles.scene.sample import Sample, sample_band, sample_pixels
-from tiles.scene.source import check_complete, gdal_environment, is_remote, local_path, open_dataset
+from tiles.scene.source import check_complete, gdal_environment, is_clean, is_remote, local_path, open_dataset
 from tiles.scene.validity import Validity, alpha_band, decide, has_mask, refuse_impossible
 from tiles.scene.warp import WarpedScene
 from tiles.scene.window_reader import DatasetLayer, Layer, Pixels
@@ -85,6 +86,11 @@ class Scene:
         self._original = original
         self._owned = owned
         self._survey: Sample | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name, of a decoded scene that of the file it was decoded from."""
+        return str(self._original.dataset.original_name) if is_clean(self.path) else Path(self.path).name
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -339,8 +345,14 @@ def _facts(dataset: Any, path: str, gsd: float, crs: CRS, validity: Validity) ->
         compression=dataset.compression.value.lower() if dataset.compression else "none",
         interleaving=dataset.interleaving.value.lower() if dataset.interleaving else "unknown",
         overviews=tuple(dataset.overviews(1)),
-        size_bytes=None if is_remote(path) else local_path(path).stat().st_size,
+        size_bytes=_size(dataset, path),
     )
+
+
+def _size(dataset: Any, path: str) -> int | None:
+    if is_remote(path):
+        return None
+    return int(dataset.size_bytes) if is_clean(path) else local_path(path).stat().st_size
 
 
 def _on_tags(dataset: Any, numbers: Sequence[int]) -> tuple[Notice, ...]:

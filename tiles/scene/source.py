@@ -15,6 +15,8 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from tiles.clean.dataset import CleanDataset
+from tiles.clean.original import RECORD
 from tiles.errors import SceneError
 from tiles.tiff.references import REFERENCE_DOMAINS, ReferenceFoundError, refuse_references_beside
 
@@ -75,6 +77,11 @@ def _without_companions() -> bool:
     return os.environ.get("GDAL_DISABLE_READDIR_ON_OPEN") == "EMPTY_DIR"
 
 
+def is_clean(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder of clean files (`tiles.ingest`)."""
+    return not is_remote(path) and (local_path(path) / RECORD).is_file()
+
+
 def local_path(path: str | os.PathLike[str]) -> Path:
     """The file of this machine that a path or `file://` address names, absolute."""
     text = os.fspath(path)
@@ -82,12 +89,16 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 
 
 def open_dataset(path: str | os.PathLike[str], *, trust: bool = False, **options: Any) -> Any:
-    """A rasterio dataset in reading mode. Enter `gdal_environment` around this call and every later read.
+    """A rasterio dataset in reading mode; of a folder that `tiles.ingest` wrote, what passes for one.
+
+    Enter `gdal_environment` around this call and every later read.
 
     Raises SceneError, in one line, for a missing, unreadable, empty, foreign or damaged file; ReferenceFoundError
     for one that refers to others, unless `trust`.
     """
     target = os.fspath(path)
+    if is_clean(path):
+        return CleanDataset(local_path(path), **options)
     if not is_remote(path):
         file = local_path(path)
         _check_file(file, target)
@@ -112,7 +123,7 @@ def check_complete(dataset: Any, path: str) -> None:
     Looks at the offsets of up to 1,024 blocks and the last one; a damaged block in the middle shows when it is read.
     Raises SceneError.
     """
-    if is_remote(path):
+    if is_remote(path) or is_clean(path):
         return
     size = local_path(path).stat().st_size
     height, width = dataset.block_shapes[0]

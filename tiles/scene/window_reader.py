@@ -159,6 +159,14 @@ class DatasetLayer:
         """Raw counts of one band, shape (rows, columns), whatever their validity."""
         return np.asarray(_Reading(self, window).bands((number,))[0])
 
+    def counts(self, window: Window) -> Counts:
+        """Raw counts, shape (bands, rows, columns), whatever their validity. Raises SceneError."""
+        return _Reading(self, window).bands(self.numbers)
+
+    def mask(self, window: Window) -> Mask:
+        """The file's own mask, shape (rows, columns). Raises SceneError."""
+        return _Reading(self, window).mask()
+
     def locked(self) -> threading.Lock:
         """The lock to hold while anything else is asked of the dataset."""
         return self._lock

@@ -11,6 +11,7 @@ import math
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib import import_module
 from typing import IO, Any
 
 import numpy as np
@@ -66,6 +67,8 @@ def answer(request: Mapping[str, Any], rasters: Rasters) -> tuple[dict[str, Any]
 
 
 def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
+    if request["layer"] == "scene":
+        return _scene_tile(request, rasters.get(request["path"]))
     from rio_tiler.errors import TileOutsideBounds
     from rio_tiler.io import Reader
 
@@ -76,15 +79,9 @@ def _tile(request: Mapping[str, Any], rasters: Rasters) -> bytes:
         with Reader(None, dataset=dataset) as reader:
             if not dataset.overviews(1) and _pixels_under(reader, place) > _MOST_PIXELS:
                 raise Missing("the raster has no overviews and the tile covers too much of it: zoom in")
-            if layer != "scene":
-                image = _read(reader, place, indexes=1, resampling_method="nearest")
-            else:
-                image = _read(reader, place, indexes=_shown(dataset, request.get("bands")))
-                image.rescale(_stretch(dataset, _shown(dataset, request.get("bands"))))
+            image = _read(reader, place, indexes=1, resampling_method="nearest")
     except TileOutsideBounds as error:
         raise Missing("the map has no pixels in this tile") from error
-    if layer == "scene":
-        return _png(image)
     table = _chosen(dataset.colormap(1), request.get("classes")) if layer == "classes" else _ramp()
     return _png(image, table)
 
@@ -94,6 +91,22 @@ def _read(reader: Any, place: tuple[int, int, int], **how: Any) -> Any:
     if antimeridian.crosses(reader.dataset):
         return antimeridian.read_tile(reader, *place, TILE_PIXELS, **how)
     return reader.tile(*place, tilesize=TILE_PIXELS, **how)
+
+
+def _scene_tile(request: Mapping[str, Any], dataset: Any) -> bytes:
+    from rio_tiler.models import ImageData
+
+    from tiles.rasters.web_tile import web_tile
+
+    if dataset.crs is None:
+        raise Missing("the scene has no CRS of its own grid")
+    shown = _shown(dataset, request.get("bands"))
+    made = web_tile(dataset, (request["x"], request["y"], request["z"]), shown, TILE_PIXELS)
+    if made is None:
+        raise Missing("the scene has no pixels in this tile")
+    image = ImageData(np.ma.MaskedArray(made.values, np.broadcast_to(~made.valid, made.values.shape)))
+    image.rescale(_stretch(dataset, shown))
+    return bytes(image.render(img_format="PNG"))
 
 
 def _pixels_under(reader: Any, place: tuple[int, int, int]) -> float:
@@ -315,9 +328,14 @@ def serve(requests: IO[str], answers: IO[bytes]) -> None:
 
 def _load_tiler() -> None:
     """Import what tiles need before the fence goes up."""
-    import PIL.PngImagePlugin  # noqa: F401
-    import rasterio.features  # noqa: F401
-    import rio_tiler.io  # noqa: F401
+    for name in (
+        "PIL.PngImagePlugin",
+        "rasterio.features",
+        "rio_tiler.io",
+        "rio_tiler.models",
+        "tiles.rasters.web_tile",
+    ):
+        import_module(name)
 
     import tiles.rasters.tile_regions
     import tiles.rasters.zonal  # noqa: F401

@@ -1,17 +1,19 @@
-"""The process that opens an upload for the first time: one request on standard input.
+"""The process that opens an upload, for the first and the last time: one request on standard input.
 
-It fences itself before it opens the file, with the GTiff driver only.
-`geounet.service.processes.upload_check` starts it, and outlives whatever happens in here.
+It fences itself, opens the file with the GTiff driver only, and decodes it into files of our own (`tiles.ingest`). Its
+fit for a model is judged by those, then or later. `geounet.service.processes.upload_check` starts it, and outlives
+whatever happens in here.
 """
 
 import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geounet.service.processes.sandbox.decoders import load_decoders
+from geounet.service.processes.sandbox.decoders import load_decoders, register_vrt
 from geounet.service.processes.sandbox.kernel import Fence, enter
 from geounet.service.processes.sandbox.limits import die_with_parent, fence
 from tiles.longitudes import turned_extent
@@ -20,17 +22,23 @@ if TYPE_CHECKING:
     from tiles.scene.scene import Scene
 
 
-def inspect(path: str, name: str, fit: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the file is (`facts`), and whether a model can use it as asked (`fit`); see `upload_check`."""
-    from tiles.errors import TilesError
+def take(path: str, clean: str, name: str, fit: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Decode `path` into the folder `clean`: what the file is (`facts`), if a model can use it as asked (`fit`).
+
+    Else why it is `refused`, or that the disk is `full`.
+    """
+    from tiles.errors import OutputError, TilesError
+    from tiles.ingest import ingest
 
     try:
         facts = _facts(path)
+        ingest(Path(path), Path(clean))
+    except OutputError as error:
+        return {"full": _told(error, path, name)}
     except TilesError as error:
         return {"refused": _told(error, path, name)}
-    if fit is None:
-        return {"facts": facts}
-    return {"facts": facts, "fit": _fit(path, name, fit)}
+    register_vrt()  # no stranger's file is open any more; ground control points are warped through one of ours
+    return {"facts": facts, **({} if fit is None else {"fit": _fit(clean, name, fit)})}
 
 
 def _facts(path: str) -> dict[str, Any]:
@@ -177,10 +185,14 @@ def main() -> None:
     """Read one request, answer it, leave."""
     die_with_parent()
     request = json.loads(sys.stdin.readline())
-    fence(memory=request["memory"], cpu_seconds=request["seconds"], file_bytes=0)
-    load_decoders()
+    fence(memory=request["memory"], cpu_seconds=request["seconds"], file_bytes=request["file_bytes"])
+    load_decoders(("GTiff", "MEM") if request["path"] else ("GTiff", "MEM", "VRT"))
+    import_module("tiles.ingest")
     enter(Fence(**request["fence"]))
-    answer = inspect(request["path"], request["name"], request["fit"])
+    if request["path"]:
+        answer = take(request["path"], request["clean"], request["name"], request["fit"])
+    else:
+        answer = {"fit": _fit(request["clean"], request["name"], request["fit"])}
     print(json.dumps(answer), flush=True)
 
 

@@ -5,11 +5,12 @@ import re
 import sys
 from collections.abc import Collection
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 KEPT_DRIVERS = ("GTiff", "MEM", "VRT")
-"""GDAL drivers of a process that reads strangers' files; VRT warps scenes that ground control points place."""
+"""GDAL drivers of a process that reads decoded scenes; one that opens a stranger's file has no VRT."""
 
 
 def load_decoders(kept: Collection[str] | None = KEPT_DRIVERS) -> None:
@@ -26,9 +27,9 @@ def load_decoders(kept: Collection[str] | None = KEPT_DRIVERS) -> None:
 
     save = caching.Cache.save_overload
 
-    def save_if_allowed(cache: caching.Cache, *args: object) -> None:
+    def save_if_allowed(kept: caching.Cache, *args: object) -> None:
         with suppress(OSError):
-            save(cache, *args)  # type: ignore[no-untyped-call]
+            save(kept, *args)  # type: ignore[no-untyped-call]
 
     caching.Cache.save_overload = save_if_allowed  # type: ignore[method-assign]
     if kept is not None:
@@ -53,10 +54,17 @@ def keep_drivers(kept: Collection[str]) -> list[str]:
     return sorted(remaining)
 
 
-def _loaded_gdal() -> list[Any]:
-    """The GDAL libraries that this process has loaded."""
+def register_vrt() -> None:
+    """Bring the VRT driver back where `keep_drivers` took it away."""
+    for gdal in _loaded_gdal():
+        gdal.GDALRegister_VRT()
+
+
+@cache
+def _loaded_gdal() -> tuple[Any, ...]:
+    """The GDAL libraries that this process has loaded; remembered, for a fence hides where they are."""
     if sys.platform != "linux":
-        return []
+        return ()
     maps = Path("/proc/self/maps").read_text()
     found = []
     for path in sorted(set(re.findall(r"/\S*/libgdal[^/\s]*\.so[^/\s]*", maps))):
@@ -66,4 +74,4 @@ def _loaded_gdal() -> list[Any]:
         gdal.GDALGetDescription.restype = ctypes.c_char_p
         gdal.GDALDeregisterDriver.argtypes = [ctypes.c_void_p]
         found.append(gdal)
-    return found
+    return tuple(found)
