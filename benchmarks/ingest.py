@@ -43,7 +43,8 @@ def main() -> None:
         ingested = time.perf_counter() - began
         pixels = original.shape[0] * original.shape[1] / 1e6
         print(
-            f"{given.scene.name}: {original.shape[1]} x {original.shape[0]}, {len(original.dtypes)} bands, {pixels:.1f} Mpx"
+            f"{given.scene.name}: {original.shape[1]} x {original.shape[0]}, {len(original.dtypes)} bands, "
+            f"{pixels:.1f} Mpx"
         )
         print(f"ingest: {ingested:.2f} s, {pixels / ingested:.1f} Mpx/s")
         came, kept = given.scene.stat().st_size, folder_bytes(clean)

@@ -38,6 +38,7 @@ class DeviceEngine:
         scorer = ready_scorer(bundle, chip_size, upsample)
         self.scorer = scorer.to(self.device).to(memory_format=torch.channels_last)
         self.batch_size = batch_size(spec.device, scorer.inner_size)
+        self._at_once = self.batch_size
         self._forward: Any = torch.compile(self.scorer, dynamic=False) if compiled else self.scorer
 
     def predict(self, chips: Iterable[Chip], stretch: Stretch) -> Iterator[Scores]:
@@ -76,6 +77,25 @@ class DeviceEngine:
             return self._scored(counts).float().contiguous(memory_format=torch.contiguous_format)
 
     def _scored(self, counts: torch.Tensor) -> torch.Tensor:
+        """As many chips at once as the device's memory takes: half as many, for good, each time it does not."""
+        while True:
+            parts = counts.split(max(1, self._at_once))
+            try:
+                scored = [self._run(part) for part in parts]
+            except torch.OutOfMemoryError:
+                if len(parts[0]) == 1:
+                    raise
+            else:
+                return scored[0] if len(scored) == 1 else torch.cat(scored)
+            # Outside of the handler: the error holds the frames, and they the memory.
+            self._at_once = len(parts[0]) // 2
+            log.warning(
+                "%s: not enough memory for %d chips at once, going on with %d", self.spec, len(parts[0]), self._at_once
+            )
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _run(self, counts: torch.Tensor) -> torch.Tensor:
         try:
             return cast("torch.Tensor", self._forward(counts))
         except torch.OutOfMemoryError:

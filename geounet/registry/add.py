@@ -142,6 +142,8 @@ def tried(bundle: ModelBundle, fence: Fence = Fence()) -> Mapping[str, Any]:  # 
     """What one chip says of a bundle; see `probe.try_out`. Raises BundleError where it gives no probabilities."""
     if bundle.card.onnx is not None:
         return try_out(bundle.folder, fence)
+    if bundle.card.adapter is not None:
+        return {}  # its file was read, and its base found, when it was loaded
     from geounet.model.architectures import build_network
 
     build_network(bundle)  # raises where the weights do not fit

@@ -193,7 +193,11 @@ def _try(request: Mapping[str, Any]) -> dict[str, Any]:
     bundle = ModelBundle.load(request["path"])
     side = bundle.card.chip_size
     graph = onnx_scorer(bundle, side)
-    refuse_large_tensors(onnx.shape_inference.infer_shapes(graph, data_prop=True), str(bundle.weights_path))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True)
+    except Exception as error:  # a kernel larger than the image, and whatever else does not fit together
+        raise BundleError(f"{bundle.weights_path}: its tensors do not fit together: {_line(error)}") from error
+    refuse_large_tensors(inferred, str(bundle.weights_path))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
@@ -203,8 +207,7 @@ def _try(request: Mapping[str, Any]) -> dict[str, Any]:
         before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, monotonic()
         (found,) = session.run(None, {COUNTS: counts.astype(np.float32)})
     except Exception as error:  # ONNX Runtime has a dozen kinds; each means that the network does not run
-        first = "".join(c if c.isprintable() else " " for c in str(error).strip())[:200]
-        raise BundleError(f"{bundle.weights_path} does not run: {first or type(error).__name__}") from error
+        raise BundleError(f"{bundle.weights_path} does not run: {_line(error)}") from error
     seconds = monotonic() - began
     if found.shape[1:] != (len(bundle.legend), side, side):
         raise BundleError(f"{bundle.weights_path} answers {list(found.shape)} to an image of {side} pixels: refused")
@@ -219,6 +222,10 @@ def _try(request: Mapping[str, Any]) -> dict[str, Any]:
     memory = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     pixels = np.bincount(found[0].argmax(0).ravel(), minlength=len(bundle.legend)).tolist()
     return {"seconds": seconds, "memory": memory, "classes": pixels, "pixels": side * side}
+
+
+def _line(error: Exception) -> str:
+    return "".join(c if c.isprintable() else " " for c in str(error).strip())[:200] or type(error).__name__
 
 
 def _made_up(bundle: Any, side: int) -> Any:

@@ -17,7 +17,15 @@ from geounet.model.bundle import sha256_of
 _TIMEOUT = 60.0
 _PIECE = 1 << 20
 _STORES = ("s3", "gs", "gcs", "abfs", "abfss")
-BUNDLE_FILES = ("model.json", "weights.safetensors", "model.onnx", "README.md", "config.json", "model.safetensors")
+BUNDLE_FILES = (
+    "model.json",
+    "weights.safetensors",
+    "adapter.safetensors",
+    "model.onnx",
+    "README.md",
+    "config.json",
+    "model.safetensors",
+)
 _ENDINGS = {".zip": "zip", ".tar": "tar", ".tgz": "tar", ".tar.gz": "tar"}
 
 

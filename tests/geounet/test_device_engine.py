@@ -298,3 +298,34 @@ def test_a_compiler_that_fails_is_told_once_and_done_without(
 def test_a_network_that_fails_is_not_taken_for_a_compiler(bundle: ModelBundle) -> None:
     with pytest.raises(RuntimeError):
         DeviceEngine(bundle, SPEC, CHIP).score(torch.zeros(1, 7, CHIP, CHIP))
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_out_of_memory_halves_the_batch_and_the_answers_stay(
+    bundle: ModelBundle, caplog: pytest.LogCaptureFixture, most: int
+) -> None:
+    engine = DeviceEngine(bundle, SPEC, CHIP)
+    engine.batch_size = engine._at_once = 7
+    counts = torch.rand((7, 3, CHIP, CHIP), generator=torch.Generator().manual_seed(0)) * 255
+    whole = engine.score(counts)
+    forward, sizes = engine._forward, []
+
+    def small(part: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(part))
+        if len(part) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        answer: torch.Tensor = forward(part)
+        return answer
+
+    engine._forward = small
+    with caplog.at_level(logging.WARNING):
+        found = engine.score(counts)
+    assert torch.allclose(found, whole, atol=1e-5)
+    assert "not enough memory for 7 chips at once, going on with 3" in caplog.text
+    sizes.clear()
+    engine.score(counts)
+    assert max(sizes) <= most  # it is remembered
+
+    engine._forward = lambda part: small(part.repeat(8, 1, 1, 1))  # one chip alone is too much
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.score(counts[:1])

@@ -314,6 +314,18 @@ def test_nan_that_only_shows_in_the_answer_is_refused(
         try_out(bundle.folder)
 
 
+def test_shapes_that_do_not_fit_together_are_one_line(
+    make_onnx: Maker, make_onnx_bundle: Bundler, tmp_path: Path
+) -> None:
+    """Found by mutation: the inference of shapes raises errors of its own."""
+    model = make_onnx(shrink=4, size=64)
+    pool = next(n for n in model.graph.node if n.op_type == "AveragePool")
+    next(a for a in pool.attribute if a.name == "kernel_shape").ints[0] = 4000
+    bundle = make_onnx_bundle(tmp_path / "m", model, onnx={"shrink": 4, "size": 64})
+    with pytest.raises(BundleError, match="its tensors do not fit together"):
+        try_out(bundle.folder)
+
+
 def test_nothing_is_left_of_a_model_that_was_refused(make_onnx: Maker, tmp_path: Path) -> None:
     store = tmp_path / "store"
     (tmp_path / "x.onnx").write_bytes(nan_weights(make_onnx()).SerializeToString())

@@ -101,12 +101,29 @@ def _scene_tile(request: Mapping[str, Any], dataset: Any) -> bytes:
     if dataset.crs is None:
         raise Missing("the scene has no CRS of its own grid")
     shown = _shown(dataset, request.get("bands"))
-    made = web_tile(dataset, (request["x"], request["y"], request["z"]), shown, TILE_PIXELS)
+    place = (request["x"], request["y"], request["z"])
+    if antimeridian.crosses(dataset):
+        return _tile_across(dataset, place, shown)
+    made = web_tile(dataset, place, shown, TILE_PIXELS)
     if made is None:
         raise Missing("the scene has no pixels in this tile")
     image = ImageData(np.ma.MaskedArray(made.values, np.broadcast_to(~made.valid, made.values.shape)))
     image.rescale(_stretch(dataset, shown))
-    return bytes(image.render(img_format="PNG"))
+    return _png(image)
+
+
+def _tile_across(dataset: Any, place: tuple[int, int, int], shown: tuple[int, ...]) -> bytes:
+    """A tile of a scene that lies on both sides of the antimeridian."""
+    from rio_tiler.errors import TileOutsideBounds
+    from rio_tiler.io import Reader
+
+    try:
+        with Reader(None, dataset=dataset) as reader:
+            image = _read(reader, place, indexes=shown)
+    except TileOutsideBounds as error:
+        raise Missing("the scene has no pixels in this tile") from error
+    image.rescale(_stretch(dataset, shown))
+    return _png(image)
 
 
 def _pixels_under(reader: Any, place: tuple[int, int, int]) -> float:
@@ -333,12 +350,11 @@ def _load_tiler() -> None:
         "rasterio.features",
         "rio_tiler.io",
         "rio_tiler.models",
+        "tiles.rasters.tile_regions",
         "tiles.rasters.web_tile",
+        "tiles.rasters.zonal",
     ):
         import_module(name)
-
-    import tiles.rasters.tile_regions
-    import tiles.rasters.zonal  # noqa: F401
 
 
 def main() -> None:
