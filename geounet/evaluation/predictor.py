@@ -58,15 +58,14 @@ class Predictor:
         tta: str = "none",
         chip_size: int | None = None,
     ) -> None:
-        from geounet.engines.choose import check_tta, open_engine, resolve
+        from geounet.engines.choose import check_tta, resolve
 
         self.bundle = bundle
         self.chip_size = chip_size or bundle.card.chip_size
         self.overlap = min(bundle.card.overlap, self.chip_size // 2)
-        spec = resolve(engine, device, precision, onnx=bundle.card.onnx is not None)
+        self.spec, self.tta = resolve(engine, device, precision, onnx=bundle.card.onnx is not None), check_tta(tta)
         self._engines: dict[float, Engine] = {}
-        self._open = lambda scale: open_engine(bundle, spec, self.chip_size, 1.0, check_tta(tta), scale)
-        self.engine: Engine = self._engine_for(None)
+        self.engine = self._engine_for(None)
 
     def probabilities(self, counts: npt.NDArray[np.uint8], gsd_m: float | None = None) -> Float32:
         """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255.
@@ -77,9 +76,11 @@ class Predictor:
         return np.asarray(total / np.sum(total, axis=0, keepdims=True), dtype=np.float32)
 
     def _engine_for(self, gsd_m: float | None) -> "Engine":
+        from geounet.engines.choose import open_engine
+
         scale = 1.0 if gsd_m is None else round(self.bundle.card.context_scale(gsd_m), 4)
         if scale not in self._engines:
-            self._engines[scale] = self._open(scale)
+            self._engines[scale] = open_engine(self.bundle, self.spec, self.chip_size, 1.0, self.tta, scale)
         return self._engines[scale]
 
     def _stitched(self, counts: npt.NDArray[np.uint8], engine: "Engine") -> Float32:

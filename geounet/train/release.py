@@ -73,5 +73,6 @@ def release(
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    paths = [Path(text) for text in arguments[:5]]
-    release(*paths, float(arguments[5]), arguments[6:], " ".join(["python -m geounet.train.release", *arguments]))
+    config, data, out, notes, report = (Path(text) for text in arguments[:5])
+    command = " ".join(["python -m geounet.train.release", *arguments])
+    release(config, data, out, notes, report, float(arguments[5]), arguments[6:], command)
