@@ -63,10 +63,9 @@ class Predictor:
         self.bundle = bundle
         self.chip_size = chip_size or bundle.card.chip_size
         self.overlap = min(bundle.card.overlap, self.chip_size // 2)
-        spec = resolve(engine, device, precision, onnx=bundle.card.onnx is not None)
+        self.spec, self.tta = resolve(engine, device, precision, onnx=bundle.card.onnx is not None), check_tta(tta)
         self._engines: dict[float, Engine] = {}
-        self._spec, self._tta = spec, check_tta(tta)
-        self.engine: Engine = self._engine_for(None)
+        self.engine = self._engine_for(None)
 
     def probabilities(self, counts: npt.NDArray[np.uint8], gsd_m: float | None = None) -> Float32:
         """Class probabilities (classes, rows, columns), stitched, of counts (bands, rows, columns) on 0-255.
@@ -77,11 +76,11 @@ class Predictor:
         return np.asarray(total / np.sum(total, axis=0, keepdims=True), dtype=np.float32)
 
     def _engine_for(self, gsd_m: float | None) -> "Engine":
+        from geounet.engines.choose import open_engine
+
         scale = 1.0 if gsd_m is None else round(self.bundle.card.context_scale(gsd_m), 4)
         if scale not in self._engines:
-            from geounet.engines.choose import open_engine
-
-            self._engines[scale] = open_engine(self.bundle, self._spec, self.chip_size, 1.0, self._tta, scale)
+            self._engines[scale] = open_engine(self.bundle, self.spec, self.chip_size, 1.0, self.tta, scale)
         return self._engines[scale]
 
     def _stitched(self, counts: npt.NDArray[np.uint8], engine: "Engine") -> Float32:

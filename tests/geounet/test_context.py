@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -21,16 +21,21 @@ from tiles.window import Window
 SPEC = EngineSpec("torch", "cpu", "f32")
 
 
+CARD = ModelBundle.load("overhead-rgb").card
+
+
 def card_with(context: float | None) -> ModelCard:
-    return ModelBundle.load("overhead-rgb").card.model_copy(update={"context_gsd_m": context})
+    return CARD.model_copy(update={"context_gsd_m": context})
 
 
+@settings(deadline=None)
 @given(st.floats(0.05, 5.0))
 def test_only_scenes_clearly_finer_are_scored_twice(gsd: float) -> None:
     assert card_with(0.8).context_scale(gsd) == (gsd / 0.8 if gsd <= 0.7 * 0.8 else 1.0)
     assert card_with(None).context_scale(gsd) == 1.0
 
 
+@settings(deadline=None)
 @given(st.integers(2, 40), st.integers(1, 40))
 def test_shrinking_is_the_antialiased_resampling(size: int, smaller: int) -> None:
     smaller = min(size, smaller)

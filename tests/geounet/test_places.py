@@ -1,5 +1,6 @@
 """Training and scoring by place: what is left out is never seen, and every place counts."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from geounet.datasets.config import SourceConfig
 from geounet.datasets.labels import IGNORE, LabelCodes
 from geounet.datasets.load import Sample, load_data
 from geounet.errors import TrainingError
@@ -20,8 +22,10 @@ from geounet.evaluation.metrics import Confusion
 from geounet.evaluation.report import Report, evaluate_folds, text_of, trained_on
 from geounet.model.bundle import ModelBundle, ModelCard, Normalisation
 from geounet.train.augment.colours import Augmenter
+from geounet.train.card import data_sources_of
 from geounet.train.config import AugmentConfig, RecolourConfig, TrainConfig, check_config
 from geounet.train.fit import fit
+from geounet.train.release import scores_of_places
 from geounet.train.sampler import CropSampler, scale_of
 
 LEGEND = [{"value": i + 1, "name": n, "color": [i, i, i]} for i, n in enumerate(("dark", "bright"))]
@@ -152,6 +156,7 @@ def test_a_class_is_drawn_by_place_too(tmp_path: Path) -> None:
     assert float((images.mean(dim=(1, 2, 3)) < 80).float().mean()) == pytest.approx(0.5, abs=0.07)
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 3.0), st.floats(0, 1), st.floats(0.5, 1.0), st.floats(1.0, 3.0))
 def test_crops_come_out_within_the_resolutions_asked_for(gsd: float, drawn: float, low: float, high: float) -> None:
     augment = AugmentConfig(scale=(low, high), gsd_m=(0.3, 1.2))
@@ -286,3 +291,32 @@ def test_recolouring_names_a_class_that_is_not_there() -> None:
     record["augment"]["recolour"] = [{"land": "swamp", "share": 0.1, "colours": [[0, 0, 0]]}]
     with pytest.raises(TrainingError, match="'swamp' is no class"):
         check_config(record, "test.toml")
+
+
+def test_a_card_names_whom_each_place_asks_to_name(tmp_path: Path) -> None:
+    paint(tmp_path, {"harbour": 2, "village": 2, "plain": 2})
+    rows = (tmp_path / "index.csv").read_text().splitlines()
+    words = {"harbour": "CC BY 4.0,Port", "village": "CC BY-SA 4.0,Council", "plain": "CC BY 4.0,Port"}
+    told = [f"{row},{words[row.split(',')[1]]}" for row in rows[1:]]
+    (tmp_path / "index.csv").write_text("\n".join([f"{rows[0]},licence,attribution", *told]))
+    source = config_of(left_out=["village"]).source[0].model_dump()
+    source["places"] |= {"licence_column": "licence", "attribution_column": "attribution"}
+    source["attribution"] = "labels by us"
+    config = config_of(left_out=["village"]).model_copy(update={"source": (SourceConfig.model_validate(source),)})
+    (loaded,) = load_data(config, tmp_path).sources
+    named = [(d.name, d.licence, d.attribution) for d in data_sources_of(loaded)]
+    assert named == [("places", "", "labels by us"), ("places: harbour, plain", "CC BY 4.0", "Port")]
+
+
+def test_a_release_takes_scores_of_places_left_out_only(tmp_path: Path) -> None:
+    left_out = folds_of((["plain"], 0, [image("plain", 1), image("plain", 2, 4)]))
+    (tmp_path / "good.json").write_text(json.dumps([left_out.as_record()]))
+    (score,) = scores_of_places(tmp_path / "good.json", "one place")
+    assert score.iou == {"dark": pytest.approx(64 / 80), "bright": 0.0}
+    learned = folds_of((["plain"], 0, [image("village", 1)]))
+    (tmp_path / "bad.json").write_text(json.dumps([learned.as_record()]))
+    with pytest.raises(TrainingError, match="village was trained on"):
+        scores_of_places(tmp_path / "bad.json", "one place")
+    (tmp_path / "none.json").write_text(json.dumps([left_out.as_record() | {"places": []}]))
+    with pytest.raises(TrainingError, match="has no score of places"):
+        scores_of_places(tmp_path / "none.json", "one place")
