@@ -3,7 +3,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: demo test coverage lint bench install fuzz fuzz-models clean
+.PHONY: demo test coverage lint bench install fuzz fuzz-models web web-tools clean
 
 # The environment is made once for each state of the two files that define it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -32,6 +32,15 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/mypy tests benchmarks
 	$(BIN)/lint-imports
+
+# The page with the map: its build is committed, and only who changes its sources needs Node (20 or newer).
+web:
+	cd api/pages/web && npm ci --no-audit --no-fund && npm run build
+
+# What the tests in the browser want; without it they are skipped, and say so.
+web-tools:
+	command -v node npm chromium > /dev/null || { apt-get update -qq && apt-get install --yes -qq nodejs npm chromium; }
+	cd api/pages/web && npm ci --no-audit --no-fund --ignore-scripts
 
 bench: install
 	$(BIN)/python -m benchmarks.end_to_end

@@ -2,7 +2,7 @@
 import type { TerraDraw } from "terra-draw";
 import { drawing, stage } from "./stage";
 
-export type Tool = "rectangle" | "polygon" | "point" | "linestring";
+export type Tool = "rectangle" | "polygon" | "linestring";
 let made: Promise<TerraDraw> | null = null;
 
 async function make(): Promise<TerraDraw> {
@@ -12,6 +12,7 @@ async function make(): Promise<TerraDraw> {
     adapter: new TerraDrawMapLibreGLAdapter({ map: stage.value! }),
     modes: [
       new kit.TerraDrawRectangleMode({ styles: fill }), new kit.TerraDrawPolygonMode({ styles: fill }),
+      new kit.TerraDrawLineStringMode({ styles: { lineStringColor: "#e8590c", lineStringWidth: 4 } }),
       new kit.TerraDrawRenderMode({ modeName: "rest", styles: { polygonFillColor: "#e8590c", polygonOutlineColor: "#e8590c", polygonFillOpacity: 0.12, polygonOutlineWidth: 2 } }),
     ],
   });
@@ -21,21 +22,21 @@ async function make(): Promise<TerraDraw> {
 }
 
 /** Draw one shape; null where Escape stopped it. */
-export async function drawShape(tool: "rectangle" | "polygon"): Promise<GeoJSON.Polygon | null> {
+export async function drawShape<G extends GeoJSON.Polygon | GeoJSON.LineString>(tool: Tool): Promise<G | null> {
   const draw = await (made ??= make());
   draw.clear();
   draw.setMode(tool);
   drawing.value = true;
   stage.value!.getCanvas().focus();
   return new Promise((resolve) => {
-    const end = (shape: GeoJSON.Polygon | null) => {
+    const end = (shape: G | null) => {
       draw.off("finish", finish);
       window.removeEventListener("keydown", escape);
       draw.setMode("rest");
       setTimeout(() => (drawing.value = false), 50); // the click that ends a shape asks for nothing
       resolve(shape);
     };
-    const finish = (id: string | number) => end(draw.getSnapshotFeature(id)?.geometry as GeoJSON.Polygon);
+    const finish = (id: string | number) => end(draw.getSnapshotFeature(id)?.geometry as unknown as G);
     const escape = (e: KeyboardEvent) => { if (e.key === "Escape") { draw.clear(); end(null); } };
     draw.on("finish", finish);
     window.addEventListener("keydown", escape);

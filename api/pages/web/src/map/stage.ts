@@ -23,6 +23,8 @@ export const picked = signal<Spot | null>(null);
 export const colours = signal<Map<number, Colour>>(new Map());
 /** While something is being drawn, a click means a corner. */
 export const drawing = signal(false);
+/** What a click does in place of asking what is there. */
+export const onClick = signal<((lon: number, lat: number) => void) | null>(null);
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -75,6 +77,9 @@ export function mount(container: HTMLElement): void {
     gl.addLayer({ id: "picked-line", type: "line", source: "picked", paint: { "line-color": "#111", "line-width": 2 } });
     stage.value = gl;
   });
+  const settle = (state: string) => () => (container.dataset.state = state);
+  gl.on("dataloading", settle("busy"));
+  gl.on("idle", settle("idle"));
   gl.on("error", (e) => console.warn(e.error?.message ?? e));
   gl.on("move", () => second?.gl.jumpTo({ center: gl.getCenter(), zoom: gl.getZoom(), bearing: gl.getBearing() }));
   gl.on("moveend", () => {
@@ -86,7 +91,9 @@ export function mount(container: HTMLElement): void {
   });
   gl.on("mouseout", () => (hovered.value = null));
   gl.on("click", (e) => {
-    if (!drawing.value && shown.value) void pick(e.lngLat.lng, e.lngLat.lat);
+    if (drawing.value || !shown.value) return;
+    if (onClick.value) onClick.value(e.lngLat.lng, e.lngLat.lat);
+    else void pick(e.lngLat.lng, e.lngLat.lat);
   });
   dark.addEventListener("change", () => {
     for (const one of [gl, second?.gl]) one?.setPaintProperty("ground", "background-color", ground());
@@ -134,6 +141,17 @@ export function fit(bounds: Bounds): void {
   stage.value?.fitBounds([[bounds[0], bounds[1]], [bounds[2], bounds[3]]], {
     padding: { top: 24, bottom: 24 + (covered.bottom ?? 0), left: 24 + (covered.left ?? 0), right: 24 }, animate: !still.matches, duration: 500,
   });
+}
+
+/** The part of the world that is seen: west, south, east, north. */
+export function seen(): Bounds | null {
+  const b = stage.value?.getBounds();
+  return b ? [b.getWest(), b.getSouth(), b.getEast(), b.getNorth()] : null;
+}
+
+export function flyTo(lon: number, lat: number): void {
+  const gl = stage.value!;
+  gl.easeTo({ center: [lon, lat], zoom: Math.max(gl.getZoom(), 18), padding: room(), duration: still.matches ? 0 : 400 });
 }
 
 export const fitMap = (): void => { if (tiles) fit(tiles.classes.bounds); };

@@ -22,7 +22,7 @@ export function Ask() {
   const start = async (chosen: "rectangle" | "polygon") => {
     clear();
     tool.value = chosen;
-    const drawn = await drawShape(chosen);
+    const drawn = await drawShape<GeoJSON.Polygon>(chosen);
     tool.value = null;
     if (!drawn) return;
     shape.value = drawn;

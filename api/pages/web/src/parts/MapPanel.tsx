@@ -7,6 +7,7 @@ import { baseMap } from "../api";
 import { maps, shown, tell } from "../state";
 import { area, className, percent, t } from "../texts";
 import { Ask } from "./Ask";
+import { Correct } from "./Correct";
 
 /** The panel of one map: layers, legend, questions, files. */
 export function MapPanel() {
@@ -27,6 +28,7 @@ export function MapPanel() {
       <Legend />
       <Layers />
       <Ask />
+      <Correct />
       <Files />
     </>
   );

@@ -16,5 +16,5 @@ export function Picture({ path, alt, className }: { path: string; alt: string; c
       if (made) URL.revokeObjectURL(made);
     };
   }, [path]);
-  return source ? <img class={className} src={source} alt={alt} /> : <span class={`empty ${className ?? ""}`} role="img" aria-label={alt} />;
+  return source ? <img class={className} src={source} alt={alt} /> : <span class={`empty ${className ?? ""}`} {...(alt ? { role: "img", "aria-label": alt } : { "aria-hidden": true })} />;
 }
