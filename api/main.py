@@ -11,7 +11,7 @@ from api.errors import RESPONSES, add_handlers
 from api.job_watch import JobWatch
 from api.middleware import Careful, Compress
 from api.openapi.document import add_openapi
-from api.routes import features, jobs, maps, me, models, predict, scenes, statistics, tiles
+from api.routes import corrections, features, jobs, maps, me, models, predict, scenes, statistics, tiles
 from api.settings import ApiSettings
 from geounet import __version__
 from geounet.service.catalog import Catalog
@@ -27,6 +27,7 @@ ROUTERS = (
     jobs.router,
     predict.router,
     maps.router,
+    corrections.router,
     statistics.router,
     models.router,
     me.router,

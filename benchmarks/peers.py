@@ -97,7 +97,8 @@ def _ours(precision: str, engine: str) -> Callable[[str, str, Path], Classes]:
         from geounet.options import Options
 
         bundle = ModelBundle.load(model)
-        options = Options(formats=(), engine=engine, precision=precision, device="cpu")
+        how: dict[str, Any] = {"engine": engine, "precision": precision}
+        options = Options(formats=(), device="cpu", **how)
         folder = out.with_suffix(".map")
         shutil.rmtree(folder, ignore_errors=True)
         map_scene(scene, bundle, folder, options, restart=True)

@@ -20,8 +20,9 @@ def one(scene: str, model: str, out: str, engine: str, formats: str, max_memory:
     from geounet.model.bundle import ModelBundle
     from geounet.options import Options
 
-    chosen = tuple(f for f in formats.split(",") if f)
-    options = Options(engine=engine, formats=chosen, max_memory=max_memory)
+    chosen: Any = tuple(f for f in formats.split(",") if f)
+    engine_name: Any = engine
+    options = Options(engine=engine_name, formats=chosen, max_memory=max_memory)
 
     def work() -> None:
         map_scene(scene, ModelBundle.load(model), Path(out), options, overwrite=True, restart=True)

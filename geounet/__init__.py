@@ -7,6 +7,7 @@ from geounet.errors import GeounetError as GeounetError
 from tiles.errors import TilesError as TilesError
 
 if TYPE_CHECKING:
+    from geounet.correction.correct import correct_map as correct_map
     from geounet.mapping.pipeline import map_scene as map_scene
     from geounet.model.bundle import ModelBundle as ModelBundle
     from geounet.options import Options as Options
@@ -18,11 +19,21 @@ _LAZY = {
     "LandCoverMap": "geounet.outputs.land_cover_map",
     "ModelBundle": "geounet.model.bundle",
     "Options": "geounet.options",
+    "correct_map": "geounet.correction.correct",
     "map_scene": "geounet.mapping.pipeline",
 }
 """Imported when they are first asked for, so that `import geounet` stays light."""
 
-__all__ = ["GeounetError", "LandCoverMap", "ModelBundle", "Options", "TilesError", "__version__", "map_scene"]
+__all__ = [
+    "GeounetError",
+    "LandCoverMap",
+    "ModelBundle",
+    "Options",
+    "TilesError",
+    "__version__",
+    "correct_map",
+    "map_scene",
+]
 
 
 def __getattr__(name: str) -> Any:

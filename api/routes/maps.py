@@ -90,7 +90,13 @@ def one_map(map_id: Id, request: Request, parts: PartsDep, caller: Reading, f: A
     if (folder / "item.json").is_file():
         links.append(Link(href=f"{here}/item.json", rel="describedby", type=GEOJSON, title="The map as a STAC Item"))
     summary = {**parts.features.layer(folder).summary, "scene": record.title}
-    body = MapOut(**entry.model_dump(exclude={"links"}), summary=summary, links=[*entry.links, *links])
+    came_from = parts.store.queue.get(record.id).options.get("correct")
+    body = MapOut(
+        **entry.model_dump(exclude={"links"}),
+        summary=summary,
+        corrected_from=came_from["map"] if came_from else None,
+        links=[*entry.links, *links],
+    )
     colours = parts.catalog.colours(record.model)
     return answer(request, f, body, lambda data: pages.map_page(request, data, colours))
 

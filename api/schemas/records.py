@@ -1,6 +1,7 @@
 """Records as the wire models show them, with the links that lead on."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from fastapi import Request
 
@@ -60,7 +61,7 @@ def job_out(request: Request, parts: Parts, job: Job) -> JobOut:
         scene=job.scene,
         scene_name=parts.store.scenes.name_of(job.scene),
         model=job.model,
-        options=dict(job.options),
+        options=_options(job),
         created=moment(job.created),
         started=_moment(job.started),
         finished=_moment(job.finished),
@@ -76,6 +77,13 @@ def job_out(request: Request, parts: Parts, job: Job) -> JobOut:
         revision=job.revision,
         links=links,
     )
+
+
+def _options(job: Job) -> dict[str, Any]:
+    """A job's options; of a correction which map it corrects, not every point of it."""
+    if "correct" not in job.options:
+        return dict(job.options)
+    return {**job.options, "correct": {"map": job.options["correct"]["map"]}}
 
 
 def map_entry(request: Request, record: MapRecord) -> MapEntry:

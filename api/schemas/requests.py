@@ -31,7 +31,7 @@ class Shape(Wire):
     @field_validator("coordinates")
     @classmethod
     def _small(cls, value: list[Any]) -> list[Any]:
-        if _numbers(value, 0) > 3 * _MOST_VERTICES:
+        if numbers_in(value) > 3 * _MOST_VERTICES:
             raise ValueError(f"an area may have {_MOST_VERTICES} vertices: simplify it")
         return value
 
@@ -86,14 +86,15 @@ class AreaBody(Wire):
         return Shape.model_validate({"type": self.type, "coordinates": self.coordinates}).polygon()
 
 
-def _numbers(value: Any, depth: int) -> int:
+def numbers_in(value: Any, depth: int = 0) -> int:
+    """How many numbers nested coordinates hold. Raises ValueError where they hold anything else."""
     if depth > 4:
         raise ValueError("the coordinates are nested too deeply")
     if not isinstance(value, list):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e9:
             raise ValueError("coordinates are numbers")
         return 1
-    return sum(_numbers(v, depth + 1) for v in value)
+    return sum(numbers_in(v, depth + 1) for v in value)
 
 
 def _chosen_by_clients() -> dict[str, Any]:

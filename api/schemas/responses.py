@@ -84,6 +84,7 @@ class MapOut(BaseModel):
     model: str
     bytes: int
     created: str
+    corrected_from: Id | None = Field(default=None, description="The map that this one is a correction of.")
     summary: dict[str, Any]
     links: list[Link]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import geounet
-from geounet.cli import info, models, polygonise, predict, serve, stats, train
+from geounet.cli import correct, info, models, polygonise, predict, serve, stats, train
 from geounet.errors import EngineError, GeounetError, ResourceError
 from tiles.errors import OutputError, TilesError
 
@@ -42,7 +42,7 @@ def _root(
     """Land-cover maps and polygons from satellite and aerial images."""
 
 
-for commands in (predict, info, models, polygonise, stats, train, serve):
+for commands in (predict, correct, info, models, polygonise, stats, train, serve):
     commands.register(app)
 
 

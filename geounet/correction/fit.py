@@ -17,7 +17,7 @@ Float = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 
-STRENGTHS = (0.01, 0.03, 0.1, 0.3)
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Strengths of the pull towards the base's own scores that are tried; see `docs/correct.md` for how they were found."""
 _FOLDS = 10
 _LEAST_SPREAD = 1e-3

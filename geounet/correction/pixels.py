@@ -18,6 +18,8 @@ AROUND = 1
 """Pixels on each side of a point that it speaks for too: 3 x 3; see `docs/correct.md` for the measurement."""
 MOST_PIXELS = 100
 """Pixels that are taken of one line or polygon, spread evenly."""
+_LARGE = 4_000_000
+"""Pixels of a box beyond which a polygon is looked at on a coarser grid, so that memory stays small."""
 MOST_WEIGHT = 4.0
 """What the largest polygon weighs against a point: its pixels are no independent witnesses."""
 
@@ -48,17 +50,13 @@ def pixels_of(corrections: Corrections, scene: Scene) -> CorrectedPixels:
         centre, rows, cols = _pixels(geometry, shape)
         if centre:
             _claim(corrections, claims, number, rows[0], cols[0])
+        total = 1.0 if centre else min(MOST_WEIGHT, max(1.0, np.sqrt(len(rows) / 9)))
+        rows, cols = _thinned(rows, cols, 4 * MOST_PIXELS)
         valid = _valid(scene, rows, cols)
         if not valid.any() or (centre and not valid[0]):
-            raise CorrectionError(
-                f"{corrections.source}: correction {number + 1} ({_name(corrections, number)}) lies on nodata:"
-                " remove it"
-            )
-        rows, cols = rows[valid], cols[valid]
-        total = 1.0 if centre else min(MOST_WEIGHT, max(1.0, np.sqrt(len(rows) / 9)))
-        if len(rows) > MOST_PIXELS:
-            spread = np.linspace(0, len(rows) - 1, MOST_PIXELS).astype(np.int64)
-            rows, cols = rows[spread], cols[spread]
+            what = f"correction {number + 1} ({_name(corrections, number)})"
+            raise CorrectionError(f"{corrections.source}: {what} lies on nodata: remove it")
+        rows, cols = _thinned(rows[valid], cols[valid], MOST_PIXELS)
         target = np.full(len(rows), corrections.target[number])
         weight = np.full(len(rows), total / len(rows))
         found.append((rows, cols, target, weight, np.full(len(rows), number)))
@@ -93,12 +91,15 @@ def _pixels(geometry: shapely.Geometry, shape: tuple[int, int]) -> tuple[bool, I
     x, y = _inside(left, shape[1]), _inside(top, shape[0])
     size = _inside(bottom, shape[0]) - y + 1, _inside(right, shape[1]) - x + 1
     moved = shapely.transform(geometry, lambda points: points - (x, y))
+    step = max(1, int(np.ceil(np.sqrt(size[0] * size[1] / _LARGE))))
+    coarse = -(-size[0] // step), -(-size[1] // step)
     flat = shapely.get_dimensions(geometry) == 2
-    drawn = rasterize([moved], out_shape=size, all_touched=not flat, dtype="uint8")
+    drawn = rasterize([shapely.transform(moved, lambda points: points / step)], coarse, all_touched=not flat)
     if not drawn.any():
-        drawn = rasterize([moved], out_shape=size, all_touched=True, dtype="uint8")
+        drawn = rasterize([shapely.transform(moved, lambda points: points / step)], coarse, all_touched=True)
     rows, cols = np.nonzero(drawn)
-    return False, rows + y, cols + x
+    half = step // 2
+    return False, np.minimum(rows * step + half, size[0] - 1) + y, np.minimum(cols * step + half, size[1] - 1) + x
 
 
 def _inside(value: float, length: int) -> int:
@@ -108,5 +109,16 @@ def _inside(value: float, length: int) -> int:
 def _valid(scene: Scene, rows: Index, cols: Index) -> npt.NDArray[np.bool_]:
     top, left = int(rows.min()), int(cols.min())
     window = Window(top, left, int(rows.max()) - top + 1, int(cols.max()) - left + 1)
+    if window.height * window.width > _LARGE:
+        one = [scene.read(Window(int(r), int(c), 1, 1)).valid[0, 0] for r, c in zip(rows, cols, strict=True)]
+        return np.array(one, dtype=bool)
     valid = scene.read(window).valid
     return np.asarray(valid[rows - top, cols - left])
+
+
+def _thinned(rows: Index, cols: Index, most: int) -> tuple[Index, Index]:
+    """At most so many, spread evenly."""
+    if len(rows) <= most:
+        return rows, cols
+    spread = np.linspace(0, len(rows) - 1, most).astype(np.int64)
+    return rows[spread], cols[spread]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyogrio
 import shapely
+import shapely.geometry
 from pyproj import CRS, Transformer
 
 from geounet.errors import CorrectionError
@@ -81,14 +82,18 @@ def on_grid(
     georef: Georef,
     legend: Legend,
     colours: Sequence[Any] = (),
+    least: int = LEAST_OF_A_NEW_CLASS,
 ) -> Corrections:
-    """Geometries with classes as corrections on a map's grid; see `read_corrections`. `crs`: any text pyproj knows."""
+    """Geometries with classes as corrections on a map's grid; see `read_corrections`.
+
+    `crs` is any text that pyproj knows; `least` is how many corrections make a new class.
+    """
     if len(shapes) == 0:
         return Corrections(source, np.array([], dtype=object), np.array([], dtype=np.int64), legend)
     if crs is None:
         raise CorrectionError(f"{source}: the corrections have no CRS: save them with one, or as GeoJSON")
     shapes = _usable(source, shapes)
-    legend, target = _classes(source, values, legend, colours)
+    legend, target = _classes(source, values, legend, colours, least)
     return Corrections(source, _in_pixels(source, shapes, crs, georef), target, legend)
 
 
@@ -140,7 +145,7 @@ def _outside(shapes: npt.NDArray[Any], georef: Georef) -> npt.NDArray[np.bool_]:
 
 
 def _classes(
-    source: str, values: Sequence[Any], legend: Legend, colours: Sequence[Any]
+    source: str, values: Sequence[Any], legend: Legend, colours: Sequence[Any], least: int
 ) -> tuple[Legend, npt.NDArray[np.int64]]:
     """Each correction's class, and the legend with the new ones at its end."""
     known: dict[str, int] = {name: index for index, name in enumerate(legend.names)}
@@ -149,7 +154,7 @@ def _classes(
     names = [_name(source, number, value) for number, value in enumerate(values)]
     unknown = {name: names.count(name) for name in dict.fromkeys(names) if name not in known}
     for name, count in unknown.items():
-        _check_new(source, name, count, legend)
+        _check_new(source, name, count, legend, least)
     extended = legend
     for name in unknown:
         colour = _colour(colours[names.index(name)]) if len(colours) else None
@@ -166,17 +171,17 @@ def _name(source: str, number: int, value: Any) -> str:
     return str(value).strip()
 
 
-def _check_new(source: str, name: str, count: int, legend: Legend) -> None:
+def _check_new(source: str, name: str, count: int, legend: Legend, least: int) -> None:
     known = ", ".join(legend.names)
     if not name or name.lstrip("-").replace(".", "").isdigit() or len(name) > 64 or not name.isprintable():
         raise CorrectionError(f"{source}: there is no class '{name[:70]}': choose from {known}, or give a new name")
     plain = {_plain(n): n for n in legend.names}
     if close := difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.75):
         raise CorrectionError(f"{source}: there is no class '{name}': did you mean '{plain[close[0]]}'?")
-    if count < LEAST_OF_A_NEW_CLASS:
+    if count < least:
         raise CorrectionError(
             f"{source}: '{name}' would be a new class and has {count} corrections, it needs at least "
-            f"{LEAST_OF_A_NEW_CLASS}; the known ones are {known}"
+            f"{least}; the known ones are {known}"
         )
 
 
@@ -202,6 +207,31 @@ def _with(legend: Legend, name: str, colour: tuple[int, int, int] | None) -> Leg
     taken = {c.color for c in legend.classes}
     colour = colour or next((c for c in _NEW_COLOURS if c not in taken), (255, 0, 255))
     return Legend((*legend.classes, LandClass(free, name, colour)))
+
+
+def from_geojson(
+    given: Mapping[str, Any],
+    georef: Georef,
+    legend: Legend,
+    attribute: str = "class",
+    least: int = LEAST_OF_A_NEW_CLASS,
+) -> Corrections:
+    """Corrections of a GeoJSON FeatureCollection in longitude and latitude; see `read_corrections`."""
+    features = given.get("features")
+    if given.get("type") != "FeatureCollection" or not isinstance(features, list):
+        raise CorrectionError("corrections are a GeoJSON FeatureCollection")
+    try:
+        shapes = [shapely.geometry.shape(feature["geometry"]) for feature in features]
+        told = [feature["properties"] for feature in features]
+        values = [properties[attribute] for properties in told]
+        colours = [properties.get("color") for properties in told]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, shapely.errors.ShapelyError) as error:
+        raise CorrectionError(
+            f"a correction is a Feature with a geometry and properties.{attribute}: {type(error).__name__}: {error}"
+        ) from error
+    packed = np.empty(len(shapes), dtype=object)
+    packed[:] = shapes
+    return on_grid("corrections", packed, values, "EPSG:4326", georef, legend, colours, least)
 
 
 def merged(legend: Legend, merge: Mapping[str, str], drop: Sequence[str]) -> tuple[Legend, list[tuple[int, ...]]]:

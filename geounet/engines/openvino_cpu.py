@@ -6,9 +6,9 @@ from typing import Any
 
 import openvino as ov
 
+from geounet.engines.adapters.openvino_layers import scoring_model
 from geounet.engines.engine import EngineSpec
 from geounet.engines.machine import cores
-from geounet.engines.openvino_adapter import scoring_model
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
 from geounet.model.stretch import Stretch

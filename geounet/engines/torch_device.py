@@ -79,7 +79,7 @@ class DeviceEngine:
     def _scored(self, counts: torch.Tensor) -> torch.Tensor:
         """As many chips at once as the device's memory takes: half as many, for good, each time it does not."""
         while True:
-            parts = counts.split(max(1, self._at_once))
+            parts = torch.split(counts, max(1, self._at_once))
             try:
                 scored = [self._run(part) for part in parts]
             except torch.OutOfMemoryError:

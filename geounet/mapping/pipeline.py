@@ -49,12 +49,14 @@ def map_scene(
     on_progress: OnProgress | None = None,
     on_preflight: OnPreflight | None = None,
     engines: "EngineShelf | None" = None,
+    beside: Callable[[Path], None] | None = None,
 ) -> LandCoverMap:
     """Make the land-cover map of one scene in the folder `out`.
 
     The work happens in `out.partial`; the finished folder appears in one rename. The same call goes on where an
-    interrupted one stopped, and does nothing where the same map is finished. Raises errors of `tiles.errors` and
-    `geounet.errors`; a scene that cannot be read leaves nothing behind.
+    interrupted one stopped, and does nothing where the same map is finished. `beside` may put more files into the
+    map's folder before it appears. Raises errors of `tiles.errors` and `geounet.errors`; a scene that cannot be read
+    leaves nothing behind.
     """
     shelf, folder = engines or EngineShelf(), Path(out)
     with open_scene(
@@ -81,7 +83,7 @@ def map_scene(
                 except SceneError:
                     place.discard()  # going on later would meet the same broken block
                     raise
-                return LandCoverMap(folder, job.finish(on_progress))
+                return LandCoverMap(folder, job.finish(on_progress, beside))
 
 
 @dataclass
@@ -161,15 +163,16 @@ class _Job:
                 self.spool.append(strip, {"pairs": pairs.tolist()})
                 report.now()
 
-    def finish(self, on_progress: OnProgress | None) -> dict[str, Any]:
+    def finish(self, on_progress: OnProgress | None, beside: Callable[[Path], None] | None = None) -> dict[str, Any]:
         """The finish pass: rasters, polygons, summary; deterministic; one rename."""
         from geounet.outputs.finish import write_map
 
         if on_progress is not None:
             total = self.spool.rows * self.spool.width
             on_progress(Progress("write", total, total, 0.0, None, self.plan))
+        folder = self.place.fresh_map_folder()
         summary = write_map(
-            self.place.fresh_map_folder(),
+            folder,
             self.place.thumbnail,
             self.spool,
             self.scene,
@@ -177,7 +180,10 @@ class _Job:
             self.options,
             self.decided,
             self.watch,
+            self.place.out,
         )
+        if beside is not None:
+            beside(folder)
         self.place.publish()
         return summary
 

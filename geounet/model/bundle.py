@@ -17,7 +17,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geounet.errors import BundleError
-from geounet.model.adapter import Float32, read_adapter, write_adapter
+from geounet.model.adapters.file import Float32, read_adapter, write_adapter
 from tiles.legend import Legend, LegendError
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from geounet.model.adapter_layers import adapter_layers
+from geounet.errors import BundleError
+from geounet.model.adapters.file import read_adapter
+from geounet.model.adapters.layers import AdapterLayers
+from geounet.model.adapters.stages import channels_of, run_stages
 from geounet.model.architectures import build_network
-from geounet.model.stages import run_stages
 
 if TYPE_CHECKING:
     from geounet.model.bundle import ModelBundle
@@ -35,7 +37,7 @@ class Scorer(nn.Module):
         base = bundle.base or bundle
         self.network = build_network(base)
         self.temperature = base.card.temperature
-        self.adapter = adapter_layers(bundle, self.network) if bundle.base is not None else None
+        self.adapter = _adapter_layers(bundle, self.network) if bundle.base is not None else None
         self.chip_size = chip_size
         self.inner_size = _MULTIPLE * math.ceil(chip_size * upsample / _MULTIPLE - 1e-6)
         self.register_buffer("mean", torch.tensor(bundle.card.normalisation.mean).view(1, -1, 1, 1))
@@ -87,3 +89,16 @@ def shrinking(size: int, smaller: int) -> torch.Tensor:
         torch.eye(size)[None, None], size=(smaller, size), mode="bilinear", antialias=True, align_corners=False
     )
     return rows[0, 0]
+
+
+def _adapter_layers(bundle: "ModelBundle", network: nn.Module) -> AdapterLayers:
+    """The layers of an adapter for its base's `network`. Raises BundleError where they do not fit it."""
+    assert bundle.card.adapter is not None
+    weight, bias = read_adapter(bundle.weights_path, len(bundle.card.legend))
+    channels = channels_of(network, len(bundle.bands))
+    if weight.shape[1] != sum(channels):
+        raise BundleError(
+            f"{bundle.weights_path} has {weight.shape[1]} values a class, the network of "
+            f"'{bundle.card.adapter.base.name}' gives {sum(channels)}: it was made for another network"
+        )
+    return AdapterLayers(weight, bias, bundle.card.adapter.starts, channels, bundle.card.temperature)

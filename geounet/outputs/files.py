@@ -13,6 +13,10 @@ PREVIEW = "preview.png"
 SUMMARY = "summary.json"
 RUN = "run.json"
 ITEM = "item.json"
+CORRECTIONS = "corrections.gpkg"
+CORRECTION = "correction.json"
+MODEL = "model"
+"""The folder of the adapter that a corrected map was made with."""
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 GEOJSON = "application/geo+json"
@@ -38,6 +42,8 @@ MAP_FILES = (
     MapFile("polygons.geojsonl", "Polygons, GeoJSON text sequence", "application/geo+json-seq", ("data",)),
     MapFile("polygons.fgb", "Polygons, FlatGeobuf", "application/vnd.flatgeobuf", ("data",)),
     MapFile("polygons.parquet", "Polygons, GeoParquet", "application/vnd.apache.parquet", ("data",)),
+    MapFile(CORRECTIONS, "Corrections that the map was made with", "application/geopackage+sqlite3"),
+    MapFile(CORRECTION, "What the corrections changed", "application/json", ("metadata",)),
     MapFile(PREVIEW, "The scene beside its map", "image/png", ("overview",)),
     MapFile(SUMMARY, "Areas by class, and how the map was made", "application/json", ("metadata",)),
     MapFile(RUN, "Times and versions of the run", "application/json", ("metadata",)),

@@ -37,11 +37,12 @@ def write_map(
     options: Options,
     decided: Decisions,
     watch: Stopwatch,
+    out: Path,
 ) -> dict[str, Any]:
     """Write every file of the map into the empty `folder` and return the summary.
 
-    `thumbnail` is where the scene's small picture was kept (`Thumbnail.save`). Raises OutputError where the disk does
-    not take the files; the spool stays, so the same command goes on.
+    `thumbnail` is where the scene's small picture was kept (`Thumbnail.save`), `out` the map's place later. Raises
+    OutputError where the disk does not take the files; the spool stays, so the same command goes on.
     """
     finish = _Finish(thumbnail, spool, scene, bundle, options, decided, watch, folder)
     try:
@@ -54,7 +55,7 @@ def write_map(
                 raise
             summary = rasters.result()
         finish.keep_few(summary)
-        _write_json(folder / RUN, run_record(spool, decided, watch))
+        _write_json(folder / RUN, run_record(spool, decided, watch, scene.path, bundle, out))
         _write_json(folder / ITEM, stac_item(scene, bundle, summary, folder))
     except OSError as error:
         raise OutputError(

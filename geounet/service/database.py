@@ -38,6 +38,10 @@ CREATE TABLE IF NOT EXISTS maps (
     bytes INTEGER NOT NULL, created REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS maps_owner ON maps (owner, created);
+CREATE TABLE IF NOT EXISTS corrections (
+    map TEXT NOT NULL, revision INTEGER NOT NULL, features TEXT NOT NULL, count INTEGER NOT NULL,
+    classes TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (map, revision)
+);
 CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, hash TEXT NOT NULL, scopes TEXT NOT NULL, created REAL NOT NULL,
     max_bytes INTEGER, max_pixels INTEGER, max_open_jobs INTEGER

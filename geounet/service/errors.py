@@ -61,3 +61,7 @@ class BusyError(ServiceError):
 
 class LostLeaseError(ServiceError):
     """Another worker holds this job now; whatever this one still has to say is ignored."""
+
+
+class UnfitCorrectionsError(ServiceError):
+    """Corrections that cannot be used on the map they were sent to."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from geounet.service.ballast import Ballast
+from geounet.service.corrections import Corrections
 from geounet.service.database import Database
 from geounet.service.errors import ConflictError, QuotaError, StorageError, TooLargeError
 from geounet.service.jobs import Job, JobState, Queue
@@ -48,6 +49,7 @@ class Store:
         self.database = self.even_if_full(Database, self.root / DATABASE_FILE)
         self.queue = Queue(self.database)
         self.scenes = Scenes(self.database, self.root / "scenes", keep_originals=settings.keep_originals)
+        self.corrections = Corrections(self.database)
         self.maps = Maps(self.database, self.root / "maps")
 
     def even_if_full(self, work: Callable[..., Result], *given: Any) -> Result:
@@ -125,6 +127,7 @@ class Store:
     def _delete_map(self, map_id: str) -> None:
         with self.database.write() as db:
             self.maps.remove(db, map_id)
+            self.corrections.forget(db, map_id)
             self.queue.forget_job(db, map_id)
         self.maps.discard(map_id)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +144,6 @@ def test_augmentation_is_recorded_and_a_resumed_run_notices_another(
 
 def test_an_unknown_augmentation_is_refused_before_the_work(bundle: ModelBundle, scene: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no test-time augmentation 'twice', choose one of: none, flips, d4"):
-        map_scene(scene, bundle, tmp_path / "map", replace(OPTIONS, tta="twice"))
+        map_scene(scene, bundle, tmp_path / "map", replace(OPTIONS, tta=cast("Any", "twice")))
     assert not (tmp_path / "map").exists()
     assert not (tmp_path / "map.partial").exists()

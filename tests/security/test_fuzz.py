@@ -16,7 +16,7 @@ import pytest
 
 from geounet.service.errors import HostileSceneError, TooLargeError
 from geounet.service.processes.tiff_header import check_tiff
-from geounet.service.processes.upload_check import inspect_upload
+from geounet.service.processes.upload_check import ingest_upload
 from geounet.service.settings import ServiceSettings
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -96,7 +96,9 @@ def test_no_mutation_of_a_file_surprises_the_process_that_opens_it(tmp_path: Pat
             continue
         tried, said = tried + 1, ""
         try:
-            inspect_upload(path, "x.tif", SETTINGS)
+            clean = tmp_path / f"clean{tried}"
+            clean.mkdir()
+            ingest_upload(path, clean, "x.tif", SETTINGS)
         except (HostileSceneError, TooLargeError) as error:
             said = str(error)
         except Exception as error:

@@ -84,7 +84,7 @@ def _strips(scene: Readable, grid: ChipGrid, first_row: int, block: Block) -> It
         shared = max(bottom - top, 0) if kept is not None else 0
         kept = _read_strip(scene, Window(top, left, end - top, width), kept, shared)
         bottom = end
-        yield row, *_padded(*kept, grid.chip_size)
+        yield row, *padded(*kept, grid.chip_size)
 
 
 def _read_strip(
@@ -112,7 +112,8 @@ def _read_strip(
     return counts, valid
 
 
-def _padded(counts: Counts, valid: Mask, chip: int) -> tuple[Counts, Mask]:
+def padded(counts: Counts, valid: Mask, chip: int) -> tuple[Counts, Mask]:
+    """Counts and validity by reflection as large as a chip; what is that large is passed on."""
     down, across = max(chip - valid.shape[0], 0), max(chip - valid.shape[1], 0)
     if not down and not across:
         return counts, valid

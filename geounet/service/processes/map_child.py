@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from geounet.mapping.engine_shelf import EngineShelf
     from geounet.mapping.progress import Progress
     from geounet.options import Options
+    from geounet.outputs.land_cover_map import LandCoverMap
 
 Say = Callable[[Mapping[str, Any]], None]
 Make = Callable[[Mapping[str, Any], Say], None]
 
 PROGRESS_SECONDS = 0.5
+FROM = "from"
+"""Folder in a job's own one: what a correction needs of the map that it starts from."""
 
 
 class MapMaker:
@@ -63,15 +66,32 @@ class MapMaker:
             scene = cut_area(scene, task["options"]["area"], out.parent / "area.tif", options.assume_crs)
         report = _Throttled(say)
         bundle = ModelBundle.load(task["model"])
-        map_scene(scene, bundle, out, options, on_progress=report, engines=self._shelf)
+        if "correct" in task["options"]:
+            _corrected(task, scene, out, report, self._shelf)
+        else:
+            map_scene(scene, bundle, out, options, on_progress=report, engines=self._shelf)
         write_feature_texts(out)
+
+
+def _corrected(
+    task: Mapping[str, Any], scene: Path, out: Path, report: "_Throttled", shelf: "EngineShelf"
+) -> "LandCoverMap":
+    """The map of a correction; what it needs of the earlier map lies beside `out`. Raises what `correct_map` raises."""
+    from geounet.correction.correct import correct_map
+
+    earlier = out.parent / FROM
+    model = None if (earlier / "model").is_dir() else task["model"]
+    given = task["options"]["correct"]["corrections"]
+    found = correct_map(earlier, given, out, scene=scene, model=model, on_progress=report, engines=shelf).map
+    assert found is not None  # with `out` there is one
+    return found
 
 
 def options_of(task: Mapping[str, Any]) -> "Options":
     """`geounet.options.Options` of a job's options; the GeoPackage is always made, the service reads it."""
     from geounet.options import Options
 
-    given = dict(task["options"])
+    given = {name: value for name, value in task["options"].items() if name != "correct"}
     given["formats"] = ("gpkg", *(given.get("formats") or ("geojson",)))
     more = {"engine": task["engine"], "device": task["device"], "max_polygons": task["max_polygons"]}
     return Options.from_record({**given, **more})

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,13 @@ from typing import Any
 import psutil
 
 from geounet.errors import GeounetError
+from geounet.outputs.files import CORRECTIONS, MODEL, RUN, SUMMARY
 from geounet.service.catalog import Catalog
 from geounet.service.errors import BusyError, LostLeaseError, StorageError
 from geounet.service.housekeeping import tidy
 from geounet.service.jobs import Job, JobProgress, process_alive, worker_name
 from geounet.service.processes.child import Child
+from geounet.service.processes.map_child import FROM
 from geounet.service.settings import ServiceSettings
 from geounet.service.store import Store
 
@@ -113,6 +116,8 @@ class Worker:
         log.info("job left", extra={"job": job.id, "outcome": str(outcome)})
 
     def _task(self, job: Job) -> dict[str, Any]:
+        if "correct" in job.options:
+            self._lay_out(job)
         scene = self.store.scenes.get(job.scene)
         return {
             "scene": str(self.store.scenes.path(job.scene)),
@@ -124,6 +129,18 @@ class Worker:
             "engine": self.settings.engine,
             "max_polygons": self.settings.max_polygons,
         }
+
+    def _lay_out(self, job: Job) -> None:
+        """Put what a correction needs of the map it starts from where the mapping process may read it."""
+        earlier = self.store.maps.get(job.options["correct"]["map"])
+        source, target = self.store.maps.folder(earlier.id), self.store.work_folder(job) / FROM
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in (SUMMARY, RUN, CORRECTIONS):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, target / name)
+        if (source / MODEL).is_dir():
+            shutil.copytree(source / MODEL, target / MODEL)
 
     def _follow(self, job: Job, child: "Child") -> str | dict[str, str]:
         """Wait for the job's end, beating the heart meanwhile.

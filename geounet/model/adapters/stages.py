@@ -29,8 +29,7 @@ def run_stages(network: Any, x: Tensor) -> tuple[list[Tensor], Tensor]:
     if isinstance(network, PlainUnet):
         return network.stages(x)
     encoded = list(network.encoder(x))
-    unet = isinstance(network, smp.Unet)
-    decoded = _unet_decoder(network.decoder, encoded) if unet else [network.decoder(encoded)]
+    decoded = _unet_decoder(network.decoder, encoded) if isinstance(network, smp.Unet) else [network.decoder(encoded)]
     logits: Tensor = network.segmentation_head(decoded[-1])
     stages = [t for t in encoded if t.shape[1] > 0]
     return ([*stages, *decoded] if stages[0] is x else [x, *stages, *decoded]), logits
@@ -53,8 +52,7 @@ def enlarged_sum(parts: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """The sum of maps (n, channels, rows, columns) of any sides, each enlarged bilinearly to `size`, step by step."""
     total: Tensor | None = None
     for part in sorted(parts, key=lambda part: part.shape[2]):  # stable: the order of a sum decides its last bit
-        size = int(part.shape[2]), int(part.shape[3])
-        total = part if total is None else _enlarged(total, size) + part
+        total = part if total is None else _enlarged(total, (int(part.shape[2]), int(part.shape[3]))) + part
     if total is None:
         raise ValueError("nothing to add up")
     return _enlarged(total, size)

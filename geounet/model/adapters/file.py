@@ -1,7 +1,7 @@
 """An adapter's numbers on disk: `adapter.safetensors`.
 
 The file holds `bias`, float32 (classes,), and `weight`, float32 (classes, channels of all the base's stages in their
-order): what a few 1 x 1 convolutions add to the base's logits (`geounet.model.adapter_layers`).
+order): what a few 1 x 1 convolutions add to the base's logits (`geounet.model.adapters.layers`).
 """
 
 from pathlib import Path
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from geounet.errors import BundleError
 
 Float32 = npt.NDArray[np.float32]
+
+NEW_CLASS = -5.0
+"""Logit with which a class that the base does not know begins, against all that it knows: a share of 0.7 %."""
 
 
 def read_adapter(path: Path, classes: int) -> tuple[Float32, Float32]:

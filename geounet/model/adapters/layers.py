@@ -1,21 +1,13 @@
 """An adapter in the network's graph: one 1 x 1 convolution a stage, their enlarged sum added to the base's logits."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geounet.errors import BundleError
-from geounet.model.adapter import Float32, read_adapter
-from geounet.model.stages import channels_of, enlarged_sum
-
-if TYPE_CHECKING:
-    from geounet.model.bundle import ModelBundle
-
-NEW_CLASS = -5.0
-"""Logit with which a class that the base does not know begins, against all that it knows: a share of 0.7 %."""
+from geounet.model.adapters.file import NEW_CLASS, Float32
+from geounet.model.adapters.stages import enlarged_sum
 
 
 class AdapterLayers(nn.Module):
@@ -64,16 +56,3 @@ def _start(logits: Tensor, start: Sequence[int]) -> Tensor:
     if not start:
         return torch.logsumexp(logits, dim=1) + NEW_CLASS
     return torch.logsumexp(torch.stack([logits[:, index] for index in start], dim=1), dim=1)
-
-
-def adapter_layers(bundle: "ModelBundle", network: nn.Module) -> AdapterLayers:
-    """The layers of an adapter for its base's `network`. Raises BundleError where they do not fit it."""
-    assert bundle.card.adapter is not None
-    weight, bias = read_adapter(bundle.weights_path, len(bundle.card.legend))
-    channels = channels_of(network, len(bundle.bands))
-    if weight.shape[1] != sum(channels):
-        raise BundleError(
-            f"{bundle.weights_path} has {weight.shape[1]} values a class, the network of "
-            f"'{bundle.card.adapter.base.name}' gives {sum(channels)}: it was made for another network"
-        )
-    return AdapterLayers(weight, bias, bundle.card.adapter.starts, channels, bundle.card.temperature)

@@ -1,6 +1,6 @@
 """An adapter in OpenVINO: its layers are put on the base's converted model, which serves every adapter of that base.
 
-The same steps as `geounet.model.adapter_layers`, which torch and ONNX take; a test holds them together. Nothing is
+The same steps as `geounet.model.adapters.layers`, which torch and ONNX take; a test holds them together. Nothing is
 converted for a new adapter, so its first map starts as fast as its second.
 """
 
@@ -14,10 +14,8 @@ from openvino import opset13 as ops
 
 from geounet.engines.convert import converted
 from geounet.errors import BundleError
-from geounet.model.adapter import Float32, read_adapter
+from geounet.model.adapters.file import NEW_CLASS, Float32, read_adapter
 from geounet.model.bundle import ModelBundle
-
-NEW_CLASS = -5.0
 
 
 def scoring_model(core: Any, bundle: ModelBundle, chip_size: int, upsample: float) -> Any:
@@ -56,7 +54,7 @@ def _one_by_one(stage: Any, weight: Float32) -> Any:
 
 
 def _enlarged_sum(parts: Sequence[Any], side: int) -> Any:
-    """See `geounet.model.stages.enlarged_sum`."""
+    """See `geounet.model.adapters.stages.enlarged_sum`."""
     ordered = sorted(parts, key=lambda part: int(part.get_shape()[2]))
     total = ordered[0]
     for part in ordered[1:]:
@@ -75,7 +73,7 @@ def _resized(value: Any, side: int) -> Any:
 
 
 def _prior(logits: Any, starts: Sequence[Sequence[int]]) -> Any:
-    """See `geounet.model.adapter_layers.prior`."""
+    """See `geounet.model.adapters.layers.prior`."""
     classes = int(logits.get_shape()[1])
     if [list(start) for start in starts] == [[index] for index in range(classes)]:
         return logits
