@@ -55,7 +55,9 @@ def ingest(path: Path, folder: Path, name: str = "scene.tif") -> Original:
                 levels.append(_level(factor, overview))
                 _copy(overview, str(path), folder / level_file(number), levels[-1].masked)
         size = path.stat().st_size
-        original = original_of(dataset, name=name, levels=tuple(levels), masked=masked, size=size, digest=digest)
+        original = original_of(
+            dataset, path=path, name=name, levels=tuple(levels), masked=masked, size=size, digest=digest
+        )
     try:
         with (
             warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),

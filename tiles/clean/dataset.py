@@ -64,6 +64,7 @@ class CleanDataset:
         self.fingerprint = original.fingerprint
         self.original_name = original.name
         self.size_bytes = original.bytes
+        self.nodata_text = original.nodata_text
         masked = original.masked if level is None else level.masked
         self.mask_flag_enums = [[MaskFlags.per_dataset] if masked else [MaskFlags.all_valid]] * self.count
 
@@ -89,8 +90,10 @@ class CleanDataset:
         """Factors of the original's overviews."""
         return [] if self._level is not None else [level.factor for level in self._original.levels]
 
-    def tags(self) -> dict[str, str]:
-        """The one tag of the original that anybody reads."""
+    def tags(self, ns: str | None = None) -> dict[str, str]:
+        """The tags of the original that anybody reads, by GDAL's domain."""
+        if ns == "IMAGE_STRUCTURE":
+            return {"MINISWHITE": "YES"} if self._original.white_is_zero else {}
         return {} if self._original.datetime is None else {"TIFFTAG_DATETIME": self._original.datetime}
 
     def get_tag_item(self, *item: str, **options: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from rasterio.enums import ColorInterp
 
 from tiles.errors import SceneError
+from tiles.tiff.directories import nodata_text
 
 RECORD = "original.json"
 PIXELS = "pixels.tif"
@@ -29,7 +30,8 @@ class Level:
 class Original:
     """The facts about the original by which a map is decided: with its pixels they make the same map.
 
-    `block` is (rows, columns); `points` are (row, column, x, y, z); WKT and affine terms are rasterio's.
+    `block` is (rows, columns); `points` are (row, column, x, y, z); WKT and affine terms are rasterio's. `white_is_zero`: a grey image that is dark where
+    counts are high; `nodata_text`: the tag as it was written, which GDAL passes over where counts cannot hold it.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Original:
     points_crs: str | None
     by_camera: bool
     datetime: str | None
+    white_is_zero: bool
+    nodata_text: str | None
     images: int
     bytes: int
     fingerprint: str
@@ -83,7 +87,7 @@ def _level(factor: int, shape: list[int], block: list[int], masked: bool) -> Lev
 
 
 def original_of(
-    dataset: Any, *, name: str, levels: tuple[Level, ...], masked: bool, size: int, digest: str
+    dataset: Any, *, path: Path, name: str, levels: tuple[Level, ...], masked: bool, size: int, digest: str
 ) -> Original:
     """The facts of an open rasterio dataset; `size` is that of the file in bytes, `digest` its fingerprint."""
     points, points_crs = dataset.gcps
@@ -107,7 +111,14 @@ def original_of(
         points_crs=points_crs.to_wkt() if points_crs else None,
         by_camera=bool(dataset.rpcs),
         datetime=dataset.tags().get("TIFFTAG_DATETIME"),
+        white_is_zero=white_is_zero(dataset),
+        nodata_text=nodata_text(path),
         images=max(1, sum(item.startswith("GTIFF_DIR:") for item in dataset.subdatasets)),
         bytes=size,
         fingerprint=digest,
     )
+
+
+def white_is_zero(dataset: Any) -> bool:
+    """Whether a dataset is a grey image of which 0 is white (TIFF's MinIsWhite)."""
+    return str(dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE", "")).upper() == "YES"

@@ -235,7 +235,10 @@ def _validity(
     dataset: Any, path: str, bands: Mapping[str, int] | None, nodata: Sequence[float]
 ) -> tuple[Validity, tuple[Notice, ...]]:
     alpha = alpha_band(dataset)
-    declared = None if is_remote(path) else nodata_text(local_path(path))
+    if is_clean(path):
+        declared = dataset.nodata_text
+    else:
+        declared = None if is_remote(path) else nodata_text(local_path(path))
     if alpha is None:
         return decide(dataset, None, chosen=nodata, declared=declared)
     described = [band.number for band in scene_bands(dataset) if band.name]
