@@ -152,6 +152,7 @@ def test_tidying_removes_what_a_crash_left_and_nothing_else(store: Store) -> Non
     scene = add(store)
     waiting = store.queue.submit(JobRequest(None, scene.id, "m", {}))
     orphans = [store.root / kind / "orphan" for kind in ("scenes", "maps", "work")]
+    orphans.append(store.root / "incoming" / "left.clean")  # a decoding process, killed with the service
     kept = [store.work_folder(waiting), store.scenes.path(scene.id)]
     for folder in (*orphans, kept[0]):
         folder.mkdir()
@@ -163,7 +164,7 @@ def test_tidying_removes_what_a_crash_left_and_nothing_else(store: Store) -> Non
     tidy(store)
     assert not any(folder.exists() for folder in orphans)
     assert all(folder.exists() for folder in kept)
-    assert [p.name for p in (store.root / "incoming").iterdir()] == [running.path.name]
+    assert {p.name for p in (store.root / "incoming").iterdir()} == {running.path.name, running.clean.name}
     running.close()
 
 
