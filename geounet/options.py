@@ -196,6 +196,11 @@ class Described:
     text: str
     """What it does, in a sentence."""
 
+    @property
+    def flag(self) -> str:
+        """What the command line calls it."""
+        return self.about.flag or f"--{self.field.name.replace('_', '-')}"
+
 
 @cache
 def described() -> dict[str, Described]:

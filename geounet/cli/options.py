@@ -24,9 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 
 def flag_of(option: str, called: str | None = None) -> str:
     """What the command line calls an option of `geounet.options.Options`."""
-    if called in (None, option) and described()[option].about.flag:
-        return described()[option].about.flag
-    return f"--{(called or option).replace('_', '-')}"
+    return described()[option].flag if called is None or called == option else f"--{called.replace('_', '-')}"
 
 
 def with_map_options(*only: str, **called: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -85,6 +85,8 @@ class Summary(_Part):
     plan: dict[str, Any]
     request: dict[str, Any]
     polygons: Generalisation | None = None
+    polygons_raised: dict[str, Any] | None = None
+    """Where there were more polygons than allowed: the cap, and the smallest areas asked for and taken."""
 
     def to_record(self) -> dict[str, Any]:
         """As it is written: plain JSON."""

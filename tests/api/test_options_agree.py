@@ -19,7 +19,7 @@ from geounet.cli.predict import batch, predict
 from geounet.engines.views import VIEWS
 from geounet.errors import OptionError
 from geounet.options import TTA, Options
-from geounet.service.processes.map_child import options_of
+from geounet.service.processes.map_task import MapTask, in_json_words
 from tiles.vectors.formats import FORMATS
 
 OF_THE_OPERATOR = {"chip_size", "overlap", "engine", "device", "precision", "max_memory", "max_polygons", "trust"}
@@ -53,8 +53,9 @@ def over_http(option: str, value: Any) -> Any:
         asked = JobOptions.model_validate_json(json.dumps({option: value}))
     except (ValidationError, ValueError) as error:
         return error
-    task = {"options": asked.model_dump(mode="json"), "engine": "auto", "device": "auto", "max_polygons": None}
-    return getattr(options_of(task), option)
+    task = MapTask("scene.tif", "scene.tif", "model", "work/map", asked.model_dump(mode="json"), 1000)
+    assert MapTask.from_record(json.loads(json.dumps(task.to_record()))) == task
+    return getattr(task.map_options(), option)
 
 
 def by_command(option: str, value: Any) -> Any:
@@ -88,6 +89,22 @@ def test_the_same_values_are_taken_and_mean_the_same(option: str, value: Any, te
 def _plain(value: Any) -> Any:
     """`gpkg` is always made by the service, which reads it."""
     return tuple(v for v in value if v != "gpkg") if isinstance(value, tuple) else value
+
+
+def test_every_polygon_file_may_be_asked_for() -> None:
+    asked = JobOptions.model_validate({"formats": list(FORMATS)})
+    task = MapTask("scene.tif", "scene.tif", "model", "work/map", asked.model_dump(mode="json"), 1000)
+    assert task.map_options().formats == FORMATS
+
+
+def test_messages_name_options_as_their_reader_does() -> None:
+    assert (
+        in_json_words("choose with --min-area 1, or --force")
+        == "choose with the option min_area_m2 1, or the option force"
+    )
+    task = MapTask("/data/scenes/1.tif", "field.tif", "model", "/data/work/7/map", {}, 1000)
+    told = task.for_owner("/data/work/7/area.tif: give its CRS with --assume-crs EPSG:..., not /data/work/7")
+    assert told == "field.tif: give its CRS with the option assume_crs EPSG:..., not the job's folder"
 
 
 def test_every_option_of_the_service_is_one_of_the_map() -> None:

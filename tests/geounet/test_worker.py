@@ -27,12 +27,12 @@ class Make:
     """Writes ten lines, one a step, and goes on where it was interrupted; the scene's name says what to do."""
     def __call__(self, task, say):
         from tiles.errors import SceneError
-        what = task["options"].get("do", "")
-        out = Path(task["out"])
+        what = task.options.get("do", "")
+        out = Path(task.out)
         partial = out.with_name("spool")
         out.parent.mkdir(parents=True, exist_ok=True)
         if what == "refuse":
-            raise SceneError(f"{task['scene']} is cut short")
+            raise SceneError(f"{task.scene} is cut short")
         if what == "bug":
             raise ZeroDivisionError
         if what == "crash" or (what == "crash once" and not partial.exists()):
@@ -44,7 +44,7 @@ class Make:
             with partial.open("a") as file:
                 file.write(f"{line}\\n")
             say({"progress": {"stage": "predict", "done": line, "total": 10, "rate": 1.0, "seconds_left": None}})
-            time.sleep(float(task["options"].get("step", 0)))
+            time.sleep(float(task.options.get("step", 0)))
         out.mkdir(exist_ok=True)
         (out / "result").write_text(partial.read_text())
 '''

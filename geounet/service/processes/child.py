@@ -17,6 +17,7 @@ from typing import IO, Any
 import psutil
 
 from geounet.engines.machine import cache_folder
+from geounet.service.processes.map_task import MapTask
 from geounet.service.processes.sandbox.kernel import Fence, import_folders, runtime_paths
 from geounet.service.processes.sandbox.limits import GDAL_SETTINGS, fenced_environment
 from geounet.service.settings import ServiceSettings
@@ -59,13 +60,13 @@ class Child:
                 if text:
                     mapper_log.warning("%s", text, extra={"job": self._job})
 
-    def send(self, task: Mapping[str, Any], job: str) -> None:
+    def send(self, task: MapTask, job: str) -> None:
         """Start a job; a process that has died meanwhile shows in `messages`."""
         self.tasks += 1
         self._job = job
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(dict(task)).encode() + b"\n")
+            self._process.stdin.write(json.dumps(task.to_record()).encode() + b"\n")
             self._process.stdin.flush()
 
     def messages(self, seconds: float) -> Iterator[dict[str, Any]]:

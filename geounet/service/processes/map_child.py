@@ -17,17 +17,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from geounet.service.processes.map_task import MapTask
 from geounet.service.processes.sandbox.kernel import Fence, enter
 from geounet.service.processes.sandbox.limits import die_with_parent
 
 if TYPE_CHECKING:
     from geounet.mapping.engine_shelf import EngineShelf
     from geounet.mapping.progress import Progress
-    from geounet.options import Options
     from geounet.outputs.land_cover_map import LandCoverMap
 
 Say = Callable[[Mapping[str, Any]], None]
-Make = Callable[[Mapping[str, Any], Say], None]
+Make = Callable[[MapTask, Say], None]
 
 PROGRESS_SECONDS = 0.5
 FROM = "from"
@@ -45,56 +45,39 @@ class MapMaker:
         import_module("geounet.outputs.finish")
         self._shelf: EngineShelf | None = None
 
-    def __call__(self, task: Mapping[str, Any], say: Say) -> None:
-        """Make the map of one task: `scene` and `out` (paths), `model`, `options`, `device`, `engine`, `max_polygons`.
-
-        Raises whatever `map_scene` raises.
-        """
+    def __call__(self, task: MapTask, say: Say) -> None:
+        """Make the map of one task. Raises whatever `map_scene` raises."""
         from geounet.mapping.engine_shelf import EngineShelf
         from geounet.mapping.pipeline import map_scene
         from geounet.model.bundle import ModelBundle
         from geounet.service.features.texts import write_feature_texts
 
         self._shelf = self._shelf or EngineShelf()
-        out = Path(task["out"])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        options = options_of(task)
-        scene = Path(task["scene"])
-        if task["options"].get("area"):
+        out, scene, options = Path(task.out), Path(task.scene), task.map_options()
+        task.folder.mkdir(parents=True, exist_ok=True)
+        if task.area is not None:
             from tiles.scene.crop import cut_area
 
-            scene = cut_area(scene, task["options"]["area"], out.parent / "area.tif", options.assume_crs)
+            scene = cut_area(scene, task.area, task.cropped, options.assume_crs)
         report = _Throttled(say)
-        bundle = ModelBundle.load(task["model"])
-        if "correct" in task["options"]:
-            _corrected(task, scene, out, report, self._shelf)
+        if "correct" in task.options:
+            _corrected(task, scene, report, self._shelf)
         else:
+            bundle = ModelBundle.load(task.model)
             map_scene(scene, bundle, out, options, on_progress=report, engines=self._shelf)
         write_feature_texts(out)
 
 
-def _corrected(
-    task: Mapping[str, Any], scene: Path, out: Path, report: "_Throttled", shelf: "EngineShelf"
-) -> "LandCoverMap":
-    """The map of a correction; what it needs of the earlier map lies beside `out`. Raises what `correct_map` raises."""
+def _corrected(task: MapTask, scene: Path, report: "_Throttled", shelf: "EngineShelf") -> "LandCoverMap":
+    """The map of a correction; what it needs of the earlier map lies beside it. Raises what `correct_map` raises."""
     from geounet.correction.correct import correct_map
 
-    earlier = out.parent / FROM
-    model = None if (earlier / "model").is_dir() else task["model"]
-    given = task["options"]["correct"]["corrections"]
+    earlier, out = task.folder / FROM, Path(task.out)
+    model = None if (earlier / "model").is_dir() else task.model
+    given = task.options["correct"]["corrections"]
     found = correct_map(earlier, given, out, scene=scene, model=model, on_progress=report, engines=shelf).map
     assert found is not None  # with `out` there is one
     return found
-
-
-def options_of(task: Mapping[str, Any]) -> "Options":
-    """`geounet.options.Options` of a job's options; the GeoPackage is always made, the service reads it."""
-    from geounet.options import Options
-
-    given = {name: value for name, value in task["options"].items() if name != "correct"}
-    given["formats"] = ("gpkg", *(given.get("formats") or ("geojson",)))
-    more = {"engine": task["engine"], "device": task["device"], "max_polygons": task["max_polygons"]}
-    return Options.from_record({**given, **more})
 
 
 class _Throttled:
@@ -125,7 +108,7 @@ def serve(make: Make, tasks: IO[str], say: Say) -> None:
     """Do the tasks that come, until there are no more."""
     say({"ready": True})
     for line in tasks:
-        task = json.loads(line)
+        task = MapTask.from_record(json.loads(line))
         try:
             make(task, say)
         except Exception as error:
@@ -134,7 +117,7 @@ def serve(make: Make, tasks: IO[str], say: Say) -> None:
             say({"done": True})
 
 
-def _told(error: Exception, task: Mapping[str, Any]) -> dict[str, str]:
+def _told(error: Exception, task: MapTask) -> dict[str, str]:
     """The error for the job's owner: no path of this machine, and no inner workings where it is a bug."""
     from geounet.errors import GeounetError
     from tiles.errors import TilesError
@@ -148,20 +131,7 @@ def _told(error: Exception, task: Mapping[str, Any]) -> dict[str, str]:
     else:
         traceback.print_exception(error, file=sys.stderr)
         kind, detail = "bug", f"something went wrong inside ({type(error).__name__}); the operator's log has the rest"
-    for path, name in ((task["scene"], task["name"]), (str(Path(task["out"]).parent / "area.tif"), task["name"])):
-        detail = detail.replace(path, name)
-    detail = detail.replace(str(Path(task["out"]).parent), "the job's folder")
-    # The disk is the service's: its clients can make room in it, and choose no other.
-    detail = detail.replace("make room or choose another -o", "delete scenes or maps, or map a smaller area")
-    detail = detail.replace("Make room and give the same command to go on", "Delete scenes or maps and try again")
-    for flag, option in (
-        ("--assume-crs", "assume_crs"),
-        ("--bands", "bands"),
-        ("--force", "force"),
-        ("--nodata", "nodata"),
-    ):
-        detail = detail.replace(flag, f"the option {option}")
-    return {"kind": kind, "detail": detail}
+    return {"kind": kind, "detail": task.for_owner(detail)}
 
 
 def _leave_with_parent(parent: int) -> None:

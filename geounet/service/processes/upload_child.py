@@ -171,14 +171,9 @@ def _told(error: Exception, path: str, name: str) -> str:
 
 
 def _plain(text: str, path: str, name: str) -> str:
-    for flag, option in (
-        ("--assume-crs", "assume_crs"),
-        ("--bands", "bands"),
-        ("--force", "force"),
-        ("--nodata", "nodata"),
-    ):
-        text = text.replace(flag, f"the option {option}")
-    return text.replace(path, name)
+    from geounet.service.processes.map_task import in_json_words
+
+    return in_json_words(text).replace(path, name)
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -20,6 +19,7 @@ from geounet.service.housekeeping import tidy
 from geounet.service.jobs import Job, JobProgress, process_alive, worker_name
 from geounet.service.processes.child import Child
 from geounet.service.processes.map_child import FROM
+from geounet.service.processes.map_task import MapTask
 from geounet.service.settings import ServiceSettings
 from geounet.service.store import Store
 
@@ -115,20 +115,19 @@ class Worker:
                 self.store.discard_work(job)
         log.info("job left", extra={"job": job.id, "outcome": str(outcome)})
 
-    def _task(self, job: Job) -> dict[str, Any]:
+    def _task(self, job: Job) -> MapTask:
         if "correct" in job.options:
             self._lay_out(job)
-        scene = self.store.scenes.get(job.scene)
-        return {
-            "scene": str(self.store.scenes.path(job.scene)),
-            "name": scene.name,
-            "model": str(self.catalog.locate(job.model)),
-            "out": str(self.store.work_folder(job) / "map"),
-            "options": dict(job.options),
-            "device": self.settings.device,
-            "engine": self.settings.engine,
-            "max_polygons": self.settings.max_polygons,
-        }
+        return MapTask(
+            scene=str(self.store.scenes.path(job.scene)),
+            name=self.store.scenes.get(job.scene).name,
+            model=str(self.catalog.locate(job.model)),
+            out=str(self.store.work_folder(job) / "map"),
+            options=job.options,
+            engine=self.settings.engine,
+            device=self.settings.device,
+            max_polygons=self.settings.max_polygons,
+        )
 
     def _lay_out(self, job: Job) -> None:
         """Put what a correction needs of the map it starts from where the mapping process may read it."""
