@@ -58,7 +58,7 @@ async def accept_scene(
     name = checked_name(name)
     await run_in_threadpool(upload.sync)
     async with parts.inspections.turn(caller.client):
-        found = await run_in_threadpool(inspect_upload, upload.path, name, parts.settings, wish)
+        found = await run_in_threadpool(inspect_upload, upload.path, name, parts.settings, wish, parts.checks)
     if must_fit:
         _refuse_unfit(found.fit)
     info = {**found.facts, "fit": None if found.fit is None or wish is None else {"model": wish.model, **found.fit}}
@@ -79,7 +79,7 @@ async def look_again(
     path = parts.store.scenes.path(scene.id)
     async with parts.inspections.turn(caller.client):
         found = await run_in_threadpool(
-            inspect_upload, path, scene.name, parts.settings, wish_for(parts, model, options)
+            inspect_upload, path, scene.name, parts.settings, wish_for(parts, model, options), parts.checks
         )
     return dict(found.fit or {})
 

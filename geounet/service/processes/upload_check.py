@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from geounet.service.errors import HostileSceneError
 from geounet.service.processes.sandbox.kernel import Fence, runtime_paths
-from geounet.service.processes.sandbox.limits import fenced_environment
 from geounet.service.processes.tiff_header import check_tiff
+from geounet.service.processes.warm import WarmChildren
 from geounet.service.settings import ServiceSettings
 
 
@@ -42,19 +41,26 @@ class Inspection:
     fit: Mapping[str, Any] | None
 
 
-def inspect_upload(path: Path, name: str, settings: ServiceSettings, wish: Wish | None = None) -> Inspection:
-    """Check a file that came from outside; `name` is what messages call it.
+CHILD = "geounet.service.processes.upload_child"
+
+
+def inspect_upload(
+    path: Path, name: str, settings: ServiceSettings, wish: Wish | None = None, children: WarmChildren | None = None
+) -> Inspection:
+    """Check a file that came from outside; `name` is what messages call it; `children` are warm ones of `CHILD`.
 
     Raises HostileSceneError or TooLargeError. That a model cannot use the scene is no error here: see `fit`.
     """
     images = check_tiff(path, settings)
-    answer = _ask(path, name, settings, wish)
+    answer = _ask(path, name, settings, wish, children)
     if "refused" in answer:
         raise HostileSceneError(answer["refused"], "file")
     return Inspection(images[0].width * images[0].height, answer["facts"], answer.get("fit"))
 
 
-def _ask(path: Path, name: str, settings: ServiceSettings, wish: Wish | None) -> dict[str, Any]:
+def _ask(
+    path: Path, name: str, settings: ServiceSettings, wish: Wish | None, children: WarmChildren | None
+) -> dict[str, Any]:
     fit = None
     if wish is not None:
         fit = {"bundle": str(wish.bundle), "options": dict(wish.options), "reach": dict(wish.reach)}
@@ -67,19 +73,16 @@ def _ask(path: Path, name: str, settings: ServiceSettings, wish: Wish | None) ->
         "fit": fit,
         "fence": Fence(settings.sandbox, (*runtime_paths(), *seen)).as_record(),
     }
+    used = children or WarmChildren(CHILD, 0)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "geounet.service.processes.upload_child"],
-            input=json.dumps(request) + "\n",
-            capture_output=True,
-            text=True,
-            timeout=settings.inspect_seconds * 2,  # on a busy machine the wall clock runs ahead of the processor's
-            env=fenced_environment(),
-            check=False,
-        )
-        answer = json.loads(done.stdout) if done.returncode == 0 else None
+        # On a busy machine the wall clock runs ahead of the processor's.
+        status, printed = used.ask(json.dumps(request) + "\n", settings.inspect_seconds * 2)
+        answer = json.loads(printed) if status == 0 else None
     except (subprocess.TimeoutExpired, ValueError):
         answer = None
+    finally:
+        if children is None:
+            used.close()
     if not isinstance(answer, dict):
         raise HostileSceneError(
             f"{name} could not be opened within the limits on memory and time: it is damaged or hostile; write it "

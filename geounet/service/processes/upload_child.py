@@ -6,7 +6,9 @@ It fences itself before it opens the file, with the GTiff driver only.
 
 import json
 import math
+import resource
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,12 +176,25 @@ def _plain(text: str, path: str, name: str) -> str:
     return text.replace(path, name)
 
 
+def _address_space() -> int:
+    """Bytes of this process's address space; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 def main() -> None:
-    """Read one request, answer it, leave."""
+    """Load what opens scenes, read one request, answer it behind the fence, leave."""
     die_with_parent()
-    request = json.loads(sys.stdin.readline())
-    fence(memory=request["memory"], cpu_seconds=request["seconds"], file_bytes=0)
     load_decoders()
+    line = sys.stdin.readline()
+    if not line:  # nobody needs this process any more
+        return
+    request = json.loads(line)
+    if _address_space() > request["memory"]:
+        raise MemoryError("the limit is below what the decoders alone take")
+    fence(memory=request["memory"], cpu_seconds=request["seconds"] + time.process_time(), file_bytes=0)
     enter(Fence(**request["fence"]))
     answer = inspect(request["path"], request["name"], request["fit"])
     print(json.dumps(answer), flush=True)
