@@ -28,6 +28,7 @@ from geounet.service.jobs import Job
 from geounet.service.keys import KeyRing, Scope
 from geounet.service.maps import MapRecord
 from geounet.service.processes.raster_pool import Readers
+from geounet.service.processes.warm import WarmChildren
 from geounet.service.scenes import SceneRecord
 from geounet.service.store import Store
 from geounet.service.uploads import Share
@@ -51,6 +52,7 @@ class Parts:
     features: MatchCache
     readers: Readers
     watch: JobWatch
+    checks: WarmChildren
     tiles: TileCache = field(default_factory=TileCache)
     inspections: Turns = field(init=False)
     readings: Turns = field(init=False)

@@ -69,6 +69,7 @@ async def accept_scene(
             name,
             parts.settings,
             wish,
+            parts.checks,
             check_room=partial(parts.store.check_room, caller.owner, caller.share),
         )
     if must_fit:
@@ -91,7 +92,7 @@ async def look_again(
     path = parts.store.scenes.path(scene.id)
     async with parts.inspections.turn(caller.client):
         found = await run_in_threadpool(
-            inspect_clean, path, scene.name, parts.settings, wish_for(parts, model, options)
+            inspect_clean, path, scene.name, parts.settings, wish_for(parts, model, options), parts.checks
         )
     return dict(found)
 

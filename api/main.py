@@ -18,6 +18,8 @@ from geounet.service.catalog import Catalog
 from geounet.service.features.match_cache import MatchCache
 from geounet.service.keys import KeyRing
 from geounet.service.processes.raster_pool import Readers
+from geounet.service.processes.upload_check import CHILD
+from geounet.service.processes.warm import WarmChildren
 from geounet.service.store import Store
 
 ROUTERS = (
@@ -49,11 +51,13 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
             features=MatchCache(),
             readers=Readers(settings, settings.readers),
             watch=JobWatch(store.database),
+            checks=WarmChildren(CHILD, settings.inspections),
         )
         app.state.parts = parts
         yield
         await parts.watch.close()
         parts.readers.close()
+        parts.checks.close()
 
     app = FastAPI(
         title="geounet",

@@ -30,8 +30,9 @@ class Level:
 class Original:
     """The facts about the original by which a map is decided: with its pixels they make the same map.
 
-    `block` is (rows, columns); `points` are (row, column, x, y, z); WKT and affine terms are rasterio's. `white_is_zero`: a grey image that is dark where
-    counts are high; `nodata_text`: the tag as it was written, which GDAL passes over where counts cannot hold it.
+    `block` is (rows, columns); `points` are (row, column, x, y, z); WKT and affine terms are rasterio's.
+    `white_is_zero`: a grey image that is dark where counts are high; `nodata_text`: the tag as it was written, which
+    GDAL passes over where counts cannot hold it.
     """
 
     name: str

@@ -235,16 +235,21 @@ def _validity(
     dataset: Any, path: str, bands: Mapping[str, int] | None, nodata: Sequence[float]
 ) -> tuple[Validity, tuple[Notice, ...]]:
     alpha = alpha_band(dataset)
-    if is_clean(path):
-        declared = dataset.nodata_text
-    else:
-        declared = None if is_remote(path) else nodata_text(local_path(path))
+    declared = _declared_nodata(dataset, path)
     if alpha is None:
         return decide(dataset, None, chosen=nodata, declared=declared)
     described = [band.number for band in scene_bands(dataset) if band.name]
     looked_at = DatasetLayer(dataset, path, (alpha,), Validity("all"))
     kept = [*(bands or {}).values(), *described]
     return decide(dataset, sample_band(looked_at, alpha), kept, nodata, declared)
+
+
+def _declared_nodata(dataset: Any, path: str) -> str | None:
+    """The nodata tag as the file has it; of a decoded scene as its record has it."""
+    if is_clean(path):
+        text: str | None = dataset.nodata_text
+        return text
+    return None if is_remote(path) else nodata_text(local_path(path))
 
 
 def _match(

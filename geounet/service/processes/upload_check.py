@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 
 from geounet.service.errors import HostileSceneError, StorageError
 from geounet.service.processes.sandbox.kernel import Fence, runtime_paths
-from geounet.service.processes.sandbox.limits import fenced_environment
 from geounet.service.processes.tiff_header import check_tiff
+from geounet.service.processes.warm import WarmChildren
 from geounet.service.settings import MEGA, ServiceSettings
 
 
@@ -43,27 +42,31 @@ class Inspection:
     fit: Mapping[str, Any] | None
 
 
+CHILD = "geounet.service.processes.upload_child"
+
+
 def ingest_upload(
     path: Path,
     clean: Path,
     name: str,
     settings: ServiceSettings,
     wish: Wish | None = None,
+    children: WarmChildren | None = None,
     *,
     check_room: Callable[[int, int], None] = lambda size, pixels: None,
 ) -> Inspection:
     """Check a file that came from outside and decode it into the empty folder `clean`; `name` is what messages call it.
 
-    `check_room` is asked for bytes and pixels before any work, and may raise. Raises HostileSceneError,
-    TooLargeError, or StorageError where the disk has no room. That a model cannot use the scene is no error: see
-    `fit`.
+    `children` are warm ones of `CHILD`. `check_room` is asked for bytes and pixels before any work, and may raise.
+    Raises HostileSceneError, TooLargeError, or StorageError where the disk has no room. That a model cannot use the
+    scene is no error: see `fit`.
     """
     images = check_tiff(path, settings)
     check_room(0, images[0].width * images[0].height)
     decoded = sum(image.decoded_bytes for image in images)
     room = min(decoded * 3 // 2 + 64 * MEGA, shutil.disk_usage(clean).free - settings.disk_reserve)
     request = {"path": str(path), "clean": str(clean), "seconds": settings.ingest_seconds, "file_bytes": max(room, 1)}
-    answer = _ask(request, [path], [clean], name, settings, wish)
+    answer = _ask(request, [path], [clean], name, settings, wish, children)
     if "full" in answer:
         raise StorageError(f"{name}: {answer['full']}")
     if "refused" in answer:
@@ -72,10 +75,12 @@ def ingest_upload(
     return Inspection(images[0].width * images[0].height, answer["facts"], answer.get("fit"))
 
 
-def inspect_clean(clean: Path, name: str, settings: ServiceSettings, wish: Wish) -> Mapping[str, Any]:
+def inspect_clean(
+    clean: Path, name: str, settings: ServiceSettings, wish: Wish, children: WarmChildren | None = None
+) -> Mapping[str, Any]:
     """The fit of a decoded scene for a model: `Inspection.fit`. Raises HostileSceneError where it cannot be read."""
     request = {"path": None, "clean": str(clean), "seconds": settings.inspect_seconds, "file_bytes": 0}
-    fit: Mapping[str, Any] = _ask(request, [clean], [], name, settings, wish)["fit"]
+    fit: Mapping[str, Any] = _ask(request, [clean], [], name, settings, wish, children)["fit"]
     return fit
 
 
@@ -96,6 +101,7 @@ def _ask(
     name: str,
     settings: ServiceSettings,
     wish: Wish | None,
+    children: WarmChildren | None,
 ) -> dict[str, Any]:
     """What the fenced process answers to a request; it sees the files of `read` and `write` and no others."""
     fit = None
@@ -106,19 +112,16 @@ def _ask(
     written = tuple(str(path.resolve()) for path in write)
     fence = Fence(settings.sandbox, (*runtime_paths(), *seen), written)
     asked = {**request, "name": name, "memory": settings.inspect_memory, "fit": fit, "fence": fence.as_record()}
+    used = children or WarmChildren(CHILD, 0)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "geounet.service.processes.upload_child"],
-            input=json.dumps(asked) + "\n",
-            capture_output=True,
-            text=True,
-            timeout=request["seconds"] * 2,  # on a busy machine the wall clock runs ahead of the processor's
-            env=fenced_environment(),
-            check=False,
-        )
-        answer = json.loads(done.stdout) if done.returncode == 0 else None
+        # On a busy machine the wall clock runs ahead of the processor's.
+        status, printed = used.ask(json.dumps(asked) + "\n", request["seconds"] * 2)
+        answer = json.loads(printed) if status == 0 else None
     except (subprocess.TimeoutExpired, ValueError):
         answer = None
+    finally:
+        if children is None:
+            used.close()
     if not isinstance(answer, dict):
         raise HostileSceneError(
             f"{name} could not be opened within the limits on memory and time: it is damaged or hostile; write it "

@@ -7,7 +7,9 @@ whatever happens in here.
 
 import json
 import math
+import resource
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -176,13 +178,29 @@ def _plain(text: str, path: str, name: str) -> str:
     return in_json_words(text).replace(path, name)
 
 
+def _address_space() -> int:
+    """Bytes of this process's address space; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 def main() -> None:
-    """Read one request, answer it, leave."""
+    """Load what opens scenes, read one request, answer it behind the fence, leave."""
     die_with_parent()
-    request = json.loads(sys.stdin.readline())
-    fence(memory=request["memory"], cpu_seconds=request["seconds"], file_bytes=request["file_bytes"])
-    load_decoders(("GTiff", "MEM") if request["path"] else ("GTiff", "MEM", "VRT"))
+    load_decoders(("GTiff", "MEM"))
     import_module("tiles.ingest")
+    line = sys.stdin.readline()
+    if not line:  # nobody needs this process any more
+        return
+    request = json.loads(line)
+    if _address_space() > request["memory"]:
+        raise MemoryError("the limit is below what the decoders alone take")
+    if not request["path"]:
+        register_vrt()
+    used = time.process_time()
+    fence(memory=request["memory"], cpu_seconds=request["seconds"] + used, file_bytes=request["file_bytes"])
     enter(Fence(**request["fence"]))
     if request["path"]:
         answer = take(request["path"], request["clean"], request["name"], request["fit"])
