@@ -8,7 +8,10 @@ from geounet.engines.machine import best_device
 from geounet.engines.views import views_of
 from geounet.errors import EngineError
 from geounet.model.bundle import ModelBundle
-from geounet.options import ENGINES, PRECISIONS, TTA
+from geounet.options import TTA
+
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
+PRECISIONS = ("auto", "f32", "bf16", "fp16")
 
 
 def resolve(engine: str = "auto", device: str = "auto", precision: str = "auto", *, onnx: bool = False) -> EngineSpec:
@@ -88,17 +91,25 @@ def open_engine(
 
 
 def needs_preparing(
-    bundle: ModelBundle, spec: EngineSpec, chip_size: int, upsample: float, tta: str, context: float, *, compiled: bool
+    bundle: ModelBundle,
+    spec: EngineSpec,
+    chip_size: int,
+    upsample: float,
+    tta: str,
+    context: float,
+    *,
+    compiled: bool,
 ) -> bool:
     """Whether opening that engine takes long, half a minute or so: a first conversion, or a compilation."""
-    form: Literal["openvino", "onnx"] = "onnx" if spec.engine == "onnxruntime" else "openvino"
     if spec.engine == "torch":
         return compiled
     from geounet.engines.convert import kept_model
 
-    return not all(
-        kept_model(bundle, chip_size, upsample * scale, form).exists() for scale in views_of(tta, context).scales
-    )
+    form: Literal["openvino", "stages", "onnx"] = "onnx" if spec.engine == "onnxruntime" else "openvino"
+    if form == "openvino" and bundle.base is not None:  # an adapter is put on its base's model
+        bundle, form = bundle.base, "stages"
+    scales = views_of(tta, context).scales
+    return not all(kept_model(bundle, chip_size, upsample * scale, form).exists() for scale in scales)
 
 
 def check_tta(tta: str) -> str:
