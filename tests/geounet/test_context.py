@@ -1,5 +1,8 @@
 """A second, coarser view of fine scenes: where it applies, that it is the mean of both, and what it costs."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from geounet.engines.engine import EngineSpec
 from geounet.engines.views import views_of
 from geounet.mapping.cost import Pixels, cost_of
 from geounet.mapping.planner import make_plan
+from geounet.mapping.preflight import _resolution
 from geounet.model.bundle import ModelBundle, ModelCard
 from geounet.model.scorer import Scorer, shrinking
 from geounet.model.stretch import Stretch
@@ -72,3 +76,13 @@ def test_a_second_view_is_counted_in_the_cost() -> None:
         assert plan.views == views_of("none", context)
         seconds.append(cost_of(plan, (4000, 4000), pixels, 2, 2).seconds)
     assert seconds[1] > 1.1 * seconds[0]
+
+
+@pytest.mark.parametrize(("gsd", "told"), [(0.5, "; scored at 0.5 m and at 0.8 m"), (0.6, "")])
+def test_preflight_says_that_a_scene_is_scored_twice(gsd: float, told: str) -> None:
+    bundle = ModelBundle(Path("nowhere"), card_with(0.8))
+    scene = SimpleNamespace(georef=SimpleNamespace(gsd=gsd), source=SimpleNamespace(gsd=gsd), notices=())
+    row = _resolution(scene, bundle)  # type: ignore[arg-type]
+    assert row.status == "ok"
+    assert row.text.startswith(f"{gsd} m a pixel")
+    assert (told in row.text) if told else ("scored" not in row.text)
