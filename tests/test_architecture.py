@@ -109,6 +109,9 @@ def test_the_wheel_holds_packages_bundles_and_licence(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"geounet", "api", "tiles"}
     for needed in ("model.json", "weights.safetensors", "README.md"):
         assert f"geounet/bundles/overhead-rgb/{needed}" in names
+    for needed in ("static/page.css", "web/dist/index.html", "web/dist/LICENCES.txt"):
+        assert f"api/pages/{needed}" in names
+    assert not any("node_modules" in name or "/web/src/" in name for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "tiles/py.typed" in names
 
