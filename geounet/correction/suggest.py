@@ -78,7 +78,9 @@ def _candidates(classes: Any, confidence: Any) -> Places:
         shape = max(1, height // factor), max(1, classes.width // factor)
         values, sure = (raster.read(1, window=window, out_shape=shape) for raster in (classes, confidence))
         rows, cols, *told = _of_strip(values, sure)
-        parts.append((rows * factor + factor // 2 + top, cols * factor + factor // 2, *told))
+        rows = np.minimum(rows * factor + factor // 2 + top, classes.height - 1)
+        cols = np.minimum(cols * factor + factor // 2, classes.width - 1)
+        parts.append((rows, cols, *told))
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
 
 
