@@ -28,8 +28,8 @@ ROUTERS = (
     scenes.router,
     jobs.router,
     predict.router,
+    corrections.router,  # before maps: there `/maps/{map_id}/{file}` takes every name
     maps.router,
-    corrections.router,
     statistics.router,
     models.router,
     me.router,

@@ -1,6 +1,7 @@
 """Where to look next: the places of a map where a correction is likely to teach the most."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import shapely
+from rasterio.windows import Window
 
 from geounet.correction.write import collection
 from geounet.errors import CorrectionError
@@ -18,6 +20,8 @@ from tiles.rasters.write import read_legend
 
 _CELL = 16
 """Pixels a side of the squares of which each offers one place: the surest-to-be-doubted one inside."""
+_MOST_PIXELS = 16_000_000
+"""Of a larger map every second, third, ... pixel is looked at, through its overviews."""
 _APART = 0.6
 """Suggestions keep this share of the distance that as many points spread evenly would have."""
 
@@ -65,15 +69,22 @@ Places = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int6
 
 def _candidates(classes: Any, confidence: Any) -> Places:
     """One place a cell: rows, columns, class value, confidence (n,) each."""
+    factor = max(1, math.ceil(math.sqrt(classes.height * classes.width / _MOST_PIXELS)))
     parts = []
-    step = _CELL * 16
+    step = _CELL * 16 * factor
     for top in range(0, classes.height, step):
-        window = ((top, min(top + step, classes.height)), (0, classes.width))
-        parts.append(_of_strip(classes.read(1, window=window), confidence.read(1, window=window), top))
+        height = min(step, classes.height - top)
+        window = Window(0, top, classes.width, height)
+        shape = max(1, height // factor), max(1, classes.width // factor)
+        values, sure = (raster.read(1, window=window, out_shape=shape) for raster in (classes, confidence))
+        rows, cols, *told = _of_strip(values, sure)
+        rows = np.minimum(rows * factor + factor // 2 + top, classes.height - 1)
+        cols = np.minimum(cols * factor + factor // 2, classes.width - 1)
+        parts.append((rows, cols, *told))
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
 
 
-def _of_strip(values: npt.NDArray[np.uint8], sure: npt.NDArray[np.uint8], top: int) -> Places:
+def _of_strip(values: npt.NDArray[np.uint8], sure: npt.NDArray[np.uint8]) -> Places:
     rows, cols = values.shape
     down, across = -(-rows // _CELL), -(-cols // _CELL)
     pad = ((0, down * _CELL - rows), (0, across * _CELL - cols))
@@ -88,7 +99,7 @@ def _of_strip(values: npt.NDArray[np.uint8], sure: npt.NDArray[np.uint8], top: i
     kept = np.flatnonzero(usable >= _CELL * _CELL // 4)
     r = kept // across * _CELL + at[kept] // _CELL
     c = kept % across * _CELL + at[kept] % _CELL
-    return r + top, c, values[r, c].astype(np.int64), sure[r, c].astype(np.int64)
+    return r, c, values[r, c].astype(np.int64), sure[r, c].astype(np.int64)
 
 
 def _known(folder: Path, georef: Georef) -> npt.NDArray[np.float64]:

@@ -60,7 +60,7 @@ def test_corrections_are_kept_listed_and_undone(client: httpx2.Client, corrected
         (collection(correction(100, 100, "tree")), "outside the map"),
         (collection(correction(700030, 4399970, "bildung")), "did you mean 'building'"),
         (collection(correction(700030, 4399970, 99)), "there is no class '99'"),
-        (collection(), "at least 1"),
+        (collection(), "1 entries at least"),
         ({"type": "Point", "coordinates": [0, 0]}, "FeatureCollection"),
         (collection({**correction(0, 0, "tree"), "geometry": {"type": "Point", "coordinates": [1e400, 0]}}), ""),
         (collection({**correction(0, 0, "tree"), "geometry": {"type": "Polygon", "coordinates": [[0]]}}), ""),
