@@ -51,6 +51,7 @@ class Original:
     points_crs: str | None
     by_camera: bool
     datetime: str | None
+    white_is_zero: bool
     images: int
     bytes: int
     fingerprint: str
@@ -107,6 +108,7 @@ def original_of(
         points_crs=points_crs.to_wkt() if points_crs else None,
         by_camera=bool(dataset.rpcs),
         datetime=dataset.tags().get("TIFFTAG_DATETIME"),
+        white_is_zero=str(dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE", "")).upper() == "YES",
         images=max(1, sum(item.startswith("GTIFF_DIR:") for item in dataset.subdatasets)),
         bytes=size,
         fingerprint=digest,

@@ -1,6 +1,7 @@
 """Take an upload without trusting it: its directories are read here, its pixels decoded once by a fenced process."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from geounet.service.processes.sandbox.kernel import Fence, runtime_paths
 from geounet.service.processes.sandbox.limits import fenced_environment
 from geounet.service.processes.tiff_header import check_tiff
 from geounet.service.settings import MEGA, ServiceSettings
+
+log = logging.getLogger("geounet.service.processes.upload_check")
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,9 @@ def _ask(
             check=False,
         )
         answer = json.loads(done.stdout) if done.returncode == 0 else None
+        if answer is None:
+            last = (done.stderr.strip().splitlines() or [""])[-1]
+            log.warning("an upload could not be opened", extra={"status": done.returncode, "said": last})
     except (subprocess.TimeoutExpired, ValueError):
         answer = None
     if not isinstance(answer, dict):
