@@ -91,7 +91,7 @@ class CleanDataset:
         return [] if self._level is not None else [level.factor for level in self._original.levels]
 
     def tags(self, ns: str | None = None) -> dict[str, str]:
-        """The tags of the original that anybody reads, by GDAL's domain."""
+        """The two tags of the original that anybody reads: its time, and whether white is 0."""
         if ns == "IMAGE_STRUCTURE":
             return {"MINISWHITE": "YES"} if self._original.white_is_zero else {}
         return {} if self._original.datetime is None else {"TIFFTAG_DATETIME": self._original.datetime}
