@@ -26,11 +26,11 @@ from geounet.service.errors import BadRequestError, ForbiddenError, NotFoundErro
 from geounet.service.features.match_cache import MatchCache
 from geounet.service.jobs import Job
 from geounet.service.keys import KeyRing, Scope
-from geounet.service.maps import MapRecord
 from geounet.service.processes.raster_pool import Readers
 from geounet.service.processes.warm import WarmChildren
-from geounet.service.scenes import SceneRecord
 from geounet.service.store import Store
+from geounet.service.tables.maps import MapRecord
+from geounet.service.tables.scenes import SceneRecord
 from geounet.service.uploads import Share
 
 Result = TypeVar("Result")

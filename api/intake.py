@@ -17,7 +17,7 @@ from api.uploads import checked_name
 from geounet.service.errors import BadRequestError, NotFoundError, UnfitSceneError
 from geounet.service.jobs import Idempotency, Job, JobRequest
 from geounet.service.processes.upload_check import Wish, ingest_upload, inspect_clean
-from geounet.service.scenes import SceneRecord
+from geounet.service.tables.scenes import SceneRecord
 from geounet.service.uploads import Upload
 
 IdempotencyKey = Annotated[

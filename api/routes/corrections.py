@@ -18,10 +18,10 @@ from api.schemas.corrections import (
 from api.schemas.records import base_url, job_out, moment, scene_out
 from api.schemas.requests import Id
 from api.schemas.responses import Accepted
-from geounet.service.corrections import Revision
 from geounet.service.errors import ConflictError, NotFoundError
 from geounet.service.jobs import JobRequest
-from geounet.service.scenes import SceneRecord
+from geounet.service.tables.corrections import Revision
+from geounet.service.tables.scenes import SceneRecord
 
 router = APIRouter(tags=["corrections"])
 

@@ -37,7 +37,7 @@ from geounet.service.errors import BadRequestError, NotFoundError
 from geounet.service.features.crs_uri import CRS84, EVERYWHERE, named, uri_of, uris_of
 from geounet.service.features.layer import BATCH, FeatureLayer, Filter, Page
 from geounet.service.features.search_box import SearchBox, search_box
-from geounet.service.maps import MapRecord
+from geounet.service.tables.maps import MapRecord
 
 router = APIRouter(tags=["features"])
 

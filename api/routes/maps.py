@@ -23,7 +23,7 @@ from api.schemas.requests import Id
 from api.schemas.responses import MapOut, Maps, PointOut, TileJson
 from geounet.outputs.files import GEOJSON, ITEM, MAP_FILES, PROBABILITIES
 from geounet.service.errors import NotFoundError
-from geounet.service.maps import MapRecord
+from geounet.service.tables.maps import MapRecord
 from tiles.longitudes import turned
 
 router = APIRouter(tags=["maps"])

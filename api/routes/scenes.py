@@ -24,7 +24,7 @@ from api.schemas.requests import FitBody, Id
 from api.schemas.responses import Accepted, FitOut, SceneOut, Scenes
 from api.uploads import checked_name, form_upload, raw_upload
 from geounet.service.jobs import Idempotency, Job
-from geounet.service.scenes import SceneRecord
+from geounet.service.tables.scenes import SceneRecord
 from geounet.service.uploads import Upload
 
 router = APIRouter(tags=["scenes"])

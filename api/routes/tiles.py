@@ -15,7 +15,7 @@ from api.tile_cache import Tile
 from geounet.service.errors import NotFoundError
 from geounet.service.features import vector_tiles
 from geounet.service.features.layer import FeatureLayer
-from geounet.service.maps import MapRecord
+from geounet.service.tables.maps import MapRecord
 
 router = APIRouter(tags=["tiles"])
 

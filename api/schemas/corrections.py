@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from api.schemas.common import Link
 from api.schemas.requests import Wire, numbers_in
-from geounet.service.corrections import MOST_FEATURES
+from geounet.service.tables.corrections import MOST_FEATURES
 
 _MOST_NUMBERS = 100_000
 ClassName = Annotated[str, Field(min_length=1, max_length=64)]

@@ -9,8 +9,8 @@ from api.dependencies import Parts
 from api.schemas.common import Link
 from api.schemas.responses import JobOut, MapEntry, ProgressOut, SceneOut
 from geounet.service.jobs import Job, JobState
-from geounet.service.maps import MapRecord
-from geounet.service.scenes import SceneRecord
+from geounet.service.tables.maps import MapRecord
+from geounet.service.tables.scenes import SceneRecord
 
 
 def base_url(request: Request) -> str:

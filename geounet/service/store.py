@@ -3,10 +3,10 @@
     geounet.sqlite3        records; `geounet.service.database`
     incoming/ID.part       an upload on its way in, locked by the process that writes it
     incoming/ID.clean/     what is being decoded of it
-    scenes/ID/             a decoded upload; `geounet.service.scenes`
+    scenes/ID/             a decoded upload; `geounet.service.tables.scenes`
     work/ID/               where a job works; what an interrupted one left is gone on from
     ballast                room to give free, so that things can be deleted from a full disk
-    maps/ID/               a finished map, moved here in one step; `geounet.service.maps`
+    maps/ID/               a finished map, moved here in one step; `geounet.service.tables.maps`
 
 What concerns more than one table is here, each in one transaction.
 """
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from geounet.service.ballast import Ballast
-from geounet.service.corrections import Corrections
 from geounet.service.database import Database
 from geounet.service.errors import ConflictError, QuotaError, StorageError, TooLargeError
 from geounet.service.jobs import Job, JobState, Queue
-from geounet.service.maps import Maps
-from geounet.service.scenes import SceneRecord, Scenes
 from geounet.service.settings import ServiceSettings
+from geounet.service.tables.corrections import Corrections
+from geounet.service.tables.maps import Maps
+from geounet.service.tables.scenes import SceneRecord, Scenes
 from geounet.service.uploads import Share, Upload
 from tiles.durable import sync_folder
 

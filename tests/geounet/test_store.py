@@ -17,9 +17,9 @@ from geounet.service.errors import (
 )
 from geounet.service.housekeeping import tidy
 from geounet.service.jobs import JobRequest, JobState, worker_name
-from geounet.service.scenes import ORIGINAL_FILE, SceneRecord
 from geounet.service.settings import MEGA, ServiceSettings
 from geounet.service.store import Store
+from geounet.service.tables.scenes import ORIGINAL_FILE, SceneRecord
 from geounet.service.uploads import Share
 
 FREE = Share()

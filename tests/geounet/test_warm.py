@@ -11,7 +11,7 @@ import pytest
 import rasterio
 
 from geounet.service.errors import HostileSceneError
-from geounet.service.processes.upload_check import CHILD, inspect_upload
+from geounet.service.processes.upload_check import CHILD, Inspection, ingest_upload
 from geounet.service.processes.warm import WarmChildren
 from geounet.service.settings import ServiceSettings
 
@@ -63,13 +63,15 @@ def test_a_warm_check_says_what_a_cold_one_does(tmp_path: Path) -> None:
     with rasterio.open(path, "w", transform=rasterio.Affine(0.6, 0, 7e5, 0, -0.6, 4.4e6), **profile) as target:
         target.write(np.full((3, 30, 40), 7, np.uint8))
     children = WarmChildren(CHILD, 1)
+
+    def taken(name: str, settings: ServiceSettings, warm: WarmChildren | None) -> Inspection:
+        (tmp_path / name).mkdir()
+        return ingest_upload(path, tmp_path / name, "a.tif", settings, None, warm)
+
     try:
-        first, second = (inspect_upload(path, "a.tif", SETTINGS, None, children) for _ in range(2))
-        tight = ServiceSettings(inspect_memory=60_000_000)
+        first, second = taken("first", SETTINGS, children), taken("second", SETTINGS, children)
         with pytest.raises(HostileSceneError, match="within the limits"):
-            inspect_upload(path, "a.tif", tight, None, children)
+            taken("tight", ServiceSettings(inspect_memory=60_000_000), children)
     finally:
         children.close()
-    assert (
-        json.dumps(first.facts) == json.dumps(second.facts) == json.dumps(inspect_upload(path, "a.tif", SETTINGS).facts)
-    )
+    assert json.dumps(first.facts) == json.dumps(second.facts) == json.dumps(taken("cold", SETTINGS, None).facts)
