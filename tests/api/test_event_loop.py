@@ -42,6 +42,11 @@ def everything(scene: str, job: str, scene_bytes: bytes) -> list[tuple[str, str,
         ("DELETE", f"/jobs/{GONE}", {}),
         ("DELETE", f"/scenes/{GONE}", {}),
         ("DELETE", f"/maps/{GONE}", {}),
+        ("DELETE", f"/maps/{GONE}/corrections", {}),
+        ("DELETE", f"/maps/{GONE}/corrections/1", {}),
+        ("POST", f"/maps/{GONE}/corrections", {"json": {"type": "FeatureCollection", "features": []}}),
+        ("POST", f"/maps/{GONE}/correct", {"json": {}}),
+        ("POST", f"/maps/{GONE}/statistics", {"json": {"type": "Polygon", "coordinates": []}}),
     ]
     paths = ["/", "/conformance", "/collections", f"/collections/{job}", f"/collections/{job}/items?limit=5"]
     paths += [f"/collections/{job}/items?bbox=-180,-90,180,90&clip=true", f"/collections/{job}/items/1", "/models"]

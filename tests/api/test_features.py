@@ -65,9 +65,7 @@ def test_the_way_from_the_landing_page_to_the_polygons(client: httpx2.Client, se
     assert 39 < south < north < 40
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/conformance", "/collections", "/collections/{map}", "/collections/{map}/items"]
-)
+@pytest.mark.parametrize("path", ["/conformance", "/collections", "/collections/{map}", "/collections/{map}/items"])
 def test_every_page_is_there_as_html(client: httpx2.Client, service: Any, path: str) -> None:
     path = path.replace("{map}", service.map_id)
     by_accept = client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
@@ -75,6 +73,13 @@ def test_every_page_is_there_as_html(client: httpx2.Client, service: Any, path: 
     assert "<h1>" in by_accept.text
     assert client.get(path, params={"f": "html"}).text.startswith("<!doctype html>")
     assert client.get(path, headers={"Accept": "application/json, text/html"}).json()
+
+
+def test_a_browser_is_given_the_map_and_a_program_the_landing_page(client: httpx2.Client) -> None:
+    page = client.get("/", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "<script" in page.text
+    assert client.get("/", headers={"Accept": "application/json"}).json()["links"]
 
 
 def test_pages_follow_each_other_and_hold_every_polygon_once(client: httpx2.Client, service: Any, truth: Any) -> None:

@@ -58,11 +58,16 @@ def finished(client: httpx2.Client, job: str, seconds: float = 120) -> JobOut:
 
 
 @pytest.fixture(scope="module")
-def done(working: Any, tmp_path_factory: pytest.TempPathFactory, new_scene: Callable[..., Path]) -> JobOut:
+def suburb(tmp_path_factory: pytest.TempPathFactory, new_scene: Callable[..., Path]) -> Path:
+    """The scene of the finished job."""
+    return new_scene(tmp_path_factory.mktemp("s") / "suburb.tif")
+
+
+@pytest.fixture(scope="module")
+def done(working: Any, suburb: Path) -> JobOut:
     """One finished job."""
-    scene = new_scene(tmp_path_factory.mktemp("s") / "suburb.tif")
     with working.client() as client:
-        accepted = send(client, scene, min_area_m2=2)
+        accepted = send(client, suburb, min_area_m2=2)
         assert accepted.job is not None
         found = finished(client, accepted.job.id)
     assert found.state == "done", found.error
@@ -89,13 +94,11 @@ def test_a_job_becomes_a_map_with_everything(http: httpx2.Client, done: JobOut, 
 
 
 def test_a_map_of_the_service_is_the_map_of_the_command_byte_for_byte(
-    done: JobOut, working: Any, tmp_path: Path, bundles: Path
+    done: JobOut, working: Any, tmp_path: Path, bundles: Path, suburb: Path
 ) -> None:
     """All files but the record of the run; the service adds the texts of its pages."""
-    scene = tmp_path / "scene.tif"  # what the service calls every scene
-    scene.write_bytes(next((working.data / "scenes" / done.scene).glob("scene.tif")).read_bytes())
     out = tmp_path / "map"
-    command = [sys.executable, "-m", "geounet", "predict", str(scene), "-o", str(out), "-m", str(bundles / "toy")]
+    command = [sys.executable, "-m", "geounet", "predict", str(suburb), "-o", str(out), "-m", str(bundles / "toy")]
     subprocess.run([*command, "--min-area", "2"], check=True, capture_output=True, timeout=300)
     theirs = {p.name: p.read_bytes() for p in (working.data / "maps" / done.id).iterdir()}
     ours = {p.name: p.read_bytes() for p in out.iterdir()}
