@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.schemas.common import Link
+from api.schemas.corrections import CorrectionsOut, RevisionMade, RevisionOut, SuggestionsOut
 from api.schemas.responses import (
     Accepted,
     Collection,
@@ -160,6 +161,13 @@ _TILESET: dict[str, Any] = {
     "links": [_link(f"/collections/{_JOB}/tiles/WebMercatorQuad", "self")],
 }
 
+_REVISION: dict[str, Any] = {
+    "revision": 1,
+    "corrections": 1,
+    "classes": {"road": 1},
+    "created": "2026-05-04T09:31:00Z",
+}
+_POINT: dict[str, Any] = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [-105.1412, 40.1391]}}
 _BODIES: tuple[BaseModel, ...] = (
     Accepted(scene=SCENE, job=QUEUED),
     SCENE,
@@ -241,6 +249,11 @@ _BODIES: tuple[BaseModel, ...] = (
         features=[FEATURE.model_copy(update={"links": None})],
         links=[_link(f"/collections/{_JOB}/items?limit=1&after=1234", "next", "application/geo+json")],
     ),
+    RevisionMade(**_REVISION, links=[_link(f"/maps/{_JOB}/corrections", "collection")]),
+    CorrectionsOut(
+        features=[{**_POINT, "properties": {"class": "road", "revision": 1}}], revisions=[RevisionOut(**_REVISION)]
+    ),
+    SuggestionsOut(features=[{**_POINT, "properties": {"rank": 1, "class": "building", "confidence": 0.41}}]),
 )
 BODIES: dict[str, Any] = {type(body).__name__: body.model_dump(mode="json") for body in _BODIES}
 """By the name of the model."""

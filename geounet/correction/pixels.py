@@ -15,7 +15,7 @@ from tiles.window import Window
 Index = npt.NDArray[np.int64]
 
 AROUND = 1
-"""Pixels on each side of a point that it speaks for too: 3 x 3; see `docs/correct.md` for the measurement."""
+"""Pixels on each side of a point that it speaks for too: 3 x 3, a click's own reach. Chosen, not measured."""
 MOST_PIXELS = 100
 """Pixels that are taken of one line or polygon, spread evenly."""
 _LARGE = 4_000_000
