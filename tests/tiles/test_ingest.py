@@ -76,6 +76,7 @@ CORNERS = [GroundControlPoint(row, col, 300_000 + col, 4_300_000 - row, 0) for r
         ("uint8", {"gcps": CORNERS}),
         ("uint8", {"transform": None, "crs": None}),
         ("int8", {}),
+        ("uint8", {"photometric": "MINISWHITE"}),
         ("uint32", {"colours": ("gray", "undefined", "alpha")}),
     ],
 )
