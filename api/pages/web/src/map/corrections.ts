@@ -129,7 +129,8 @@ async function preview(): Promise<void> {
     const below = gl.getLayer("polygons") ? "polygons" : undefined;
     gl.addLayer({ id: "preview", type: "raster", source: "preview", paint: { "raster-opacity": 0.75, "raster-fade-duration": 0, "raster-resampling": "nearest" } }, below);
   } catch (error) {
-    if (!(error instanceof ApiError && error.problem.status === 413)) tell(error);
+    const quiet = error instanceof ApiError && [404, 405, 413].includes(error.problem.status); // no preview here, or not so wide
+    if (!quiet) tell(error);
   } finally {
     looking.value = false;
   }

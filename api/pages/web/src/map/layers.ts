@@ -14,6 +14,7 @@ const BELOW: Record<LayerName, string[]> = {
 export async function findTiles(id: string): Promise<Tiles> {
   const raster = (layer: string) => get<TileJson>(`/maps/${id}/tilejson.json?layer=${layer}`);
   const polygons = get<TileJson>(`/collections/${id}/tiles/WebMercatorQuad/tilejson.json`);
+  polygons.catch(() => undefined); // told below, with whatever fails first
   const [scene, classes, confidence] = await Promise.all([
     raster("scene").catch(() => null), raster("classes"), raster("confidence"),
   ]);
