@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -72,12 +72,16 @@ def jobs(
     return answer(request, f, body, partial(pages.jobs, request))
 
 
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "description": "A job as JSON."}},
+}
+
+
 @router.get(
     "/jobs/events",
     response_class=StreamingResponse,
-    responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "A job a change"}
-    },
+    responses={200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "A job a change"}},
 )
 async def all_events(request: Request, parts: PartsDep, caller: Reading) -> Response:
     """Server-sent events: the caller's newest jobs as they are, then each at every change. The stream has no end."""
@@ -129,7 +133,7 @@ def _scene_name(parts: Parts, found: Job) -> str:
     "/jobs/{job_id}/events",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "One event a change"},
+        200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "One event a change"},
         204: {"description": "Nothing will change any more"},
     },
 )

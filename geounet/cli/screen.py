@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _BESIDE = (RUN, ITEM, "classes.tif.aux.xml")
 """Files that a person does not open: not told of."""
 _STYLES = {"ok": "green", "adjusted": "cyan", "warning": "yellow", "refused": "red"}
+
+
+def escape(text: str) -> str:
+    """Text as the screen can show it: no markup, and bytes of a file's name that are no UTF-8 as `\\udce9`."""
+    return escape_markup(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 class Screen:

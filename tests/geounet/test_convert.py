@@ -86,6 +86,6 @@ def test_a_model_that_cannot_be_converted_or_kept_is_one_line(
     assert tmp_path not in passing.parents
     monkeypatch.setenv("GEOUNET_CACHE", str(tmp_path))
     with pytest.raises(
-        EngineError, match=r"toy: the model cannot be converted for OpenVINO \(\w+Error: .*--engine torch"
+        EngineError, match=r"toy: the model cannot be converted for OpenVINO \(\w+Error: .*another --engine"
     ):
         converted(bundle, -64)

@@ -76,7 +76,7 @@ def bright_and_dark(folder: Path, bright: str, dark: str, count: int = 12) -> Fe
 
 
 def test_corrections_teach_what_they_say(mapped: Path, tmp_path: Path) -> None:
-    found = correct_map(mapped, collection(bright_and_dark(mapped, "building", "water")), tmp_path / "better")
+    found = correct_map(mapped, collection(bright_and_dark(mapped, "building", "water", 120)), tmp_path / "better")
     assert found.map is not None
     with rasterio.open(mapped.parent / "scene.tif") as dataset:
         light = dataset.read().mean(axis=0)

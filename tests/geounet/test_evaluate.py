@@ -201,7 +201,7 @@ name = "noise"
 images = "images"
 labels = "labels"
 gsd_m = [0.5, 0.5]
-classes = { "1" = "a", "2" = "b", "3" = "c", "4" = "c|d" }
+classes = { "1" = "a", "2" = "b", "3" = "c|d", "4" = "c|d" }
 split = { val = ["val*"] }
 licence = "CC0"
 attribution = "somebody"

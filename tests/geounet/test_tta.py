@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from geounet.engines.choose import open_engine
 from geounet.engines.engine import EngineSpec
 from geounet.engines.views import VIEWS, Views, turned, turned_back
-from geounet.errors import EngineError
+from geounet.errors import OptionError
 from geounet.mapping.pipeline import map_scene
 from geounet.model.bundle import ModelBundle
 from geounet.model.scorer import Scorer
@@ -143,7 +143,7 @@ def test_augmentation_is_recorded_and_a_resumed_run_notices_another(
 
 
 def test_an_unknown_augmentation_is_refused_before_the_work(bundle: ModelBundle, scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match="no test-time augmentation 'twice', choose one of: none, flips, d4"):
+    with pytest.raises(OptionError, match="tta: 'twice': choose one of none, flips, d4"):
         map_scene(scene, bundle, tmp_path / "map", replace(OPTIONS, tta=cast("Any", "twice")))
     assert not (tmp_path / "map").exists()
     assert not (tmp_path / "map.partial").exists()
