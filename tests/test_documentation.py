@@ -6,6 +6,7 @@ import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -29,6 +30,7 @@ ELSEWHERE = {
     "GEOUNET_SERVICE_REQUIRE_KEYS=true": "settings of a server behind a proxy: tests/api",
     "geounet serve --data /srv/geounet": "a server, as above",
     "$ geounet serve --data demo &": "a server, as above, and the same requests as in README",
+    "API=http://127.0.0.1:8000": "needs a server: tests/api/test_corrections.py asks it the same",
     "batches = polygonise(": "a fragment of Python with the caller's names: tests/tiles/test_vector.py runs it",
 }
 
@@ -54,7 +56,7 @@ name = "california"
 images = "images"
 labels = "labels"
 bands = [1, 2, 3]
-gsd_m = 0.6
+gsd_m = [0.6, 0.6]
 classes = { "0" = "low_vegetation", "1" = "building", "2" = "road", "3" = "bare", "4" = "tree", "5" = "water" }
 split = { csv = "split.csv" }
 """
@@ -115,7 +117,19 @@ def place(tmp_path_factory: pytest.TempPathFactory, real: Callable[[str], Path])
     assert geounet("predict", str(folder / "scene.tif"), "-o", str(folder / "map")) == 0
     for name in ("map-2018", "map-2024"):
         shutil.copytree(folder / "map", folder / name)
+    shutil.copy(folder / "scene.tif", folder / "next-scene.tif")
+    for name, inside in (("clicks", 12), ("corrections", 10), ("more", 8)):
+        clicked(bounds, inside, profile["crs"]).to_file(folder / f"{name}.geojson")
     return folder
+
+
+def clicked(bounds: Any, inside: float, crs: Any) -> geopandas.GeoDataFrame:
+    """A dozen corrections, `inside` metres from the scene's border on: the west is road, the east tree."""
+    columns, rows = np.meshgrid(np.linspace(0, 1, 4), np.linspace(0, 1, 3))
+    x = bounds.left + inside + columns.ravel() * (bounds.right - bounds.left - 2 * inside)
+    y = bounds.bottom + inside + rows.ravel() * (bounds.top - bounds.bottom - 2 * inside)
+    names = np.where(columns.ravel() < 0.5, "road", "tree")
+    return geopandas.GeoDataFrame({"class": names}, geometry=geopandas.points_from_xy(x, y), crs=crs)
 
 
 def geounet(*arguments: str) -> int:
@@ -130,23 +144,39 @@ def fill_in(points: Path) -> None:
 
 
 @pytest.mark.parametrize(("document", "text"), [b for b in blocks() if not elsewhere(b[1])], ids=lambda v: v[:28])
-def test_what_is_written_works(document: str, text: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_works(
+    document: str, text: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(place)
+    monkeypatch.setenv("GEOUNET_MODELS", str(place / "models"))
     before = {p.name for p in place.iterdir()}
+    try:
+        _follow(document, text, place, capsys)
+    finally:
+        for name in {p.name for p in place.iterdir()} - before - {"run"}:  # another block may use the name afresh
+            path = place / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _follow(document: str, text: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if text.startswith(("from ", "import ")):
-        exec(compile(text, document, "exec"), {})
+        if "map_scene(" in text:  # it makes the folder that the commands made
+            (place / "map").rename(place / "map-of-the-commands")
+        try:
+            exec(compile(text, document, "exec"), {})
+        finally:
+            if (place / "map-of-the-commands").exists():
+                shutil.rmtree(place / "map", ignore_errors=True)
+                (place / "map-of-the-commands").rename(place / "map")
     else:
         commands = [shlex.split(line, comments=True) for line in text.splitlines() if line.strip()]
         assert all(command[0] == "geounet" for command in commands), (
             f"{document}: what runs these, and what covers them?"
         )
         for command in commands:
-            assert geounet(*command[1:]) == 0, " ".join(command)
+            assert geounet(*command[1:]) == 0, f"{' '.join(command)}: {capsys.readouterr().err}"
             if command[1] == "sample":
                 fill_in(place / command[command.index("-o") + 1])
-    for name in {p.name for p in place.iterdir()} - before - {"run"}:  # another block may use the name afresh
-        path = place / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_configurations_are_toml() -> None:

@@ -143,7 +143,7 @@ def test_augmentation_is_recorded_and_a_resumed_run_notices_another(
 
 
 def test_an_unknown_augmentation_is_refused_before_the_work(bundle: ModelBundle, scene: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="tta: 'twice': choose one of none, flips, d4"):
+    with pytest.raises(OptionError, match="tta: 'twice': choose one of: none, flips, d4"):
         map_scene(scene, bundle, tmp_path / "map", replace(OPTIONS, tta=cast("Any", "twice")))
     assert not (tmp_path / "map").exists()
     assert not (tmp_path / "map.partial").exists()
