@@ -61,7 +61,7 @@ def test_a_map_is_a_geodataframe_an_array_and_a_dataset_on_the_scenes_grid(workp
     assert (layers.classes.values == classes).all()
     assert layers.confidence.dims == ("y", "x")
     assert np.isclose(polygons.area_m2.sum(), found.summary["mapped_area_m2"], rtol=1e-3)
-    assert set(polygons["class"]) <= set(found.legend.names)
+    assert set(polygons["class_name"]) <= set(found.legend.names)
 
 
 def test_a_notebook_shows_preview_legend_and_areas(workplace: Path) -> None:
