@@ -3,7 +3,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 
-.PHONY: demo test coverage lint bench install fuzz fuzz-models web web-tools clean
+.PHONY: demo test browser coverage lint bench install fuzz fuzz-models web web-tools clean
 
 # The environment is made once for each state of the two files that define it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -23,6 +23,10 @@ test: install
 	$(BIN)/python -m pytest
 
 # Beside `test`, not in it: tracing branches makes the suite slower.
+# The page in Debian's Chromium, step by step. Not part of `make test`.
+browser: install web-tools
+	GEOUNET_BROWSER=yes $(BIN)/python -m pytest tests/api/test_browser.py
+
 coverage: install
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
