@@ -141,8 +141,3 @@ def _stem_for(stem: torch.Tensor, bands: int) -> torch.Tensor:
     mean = stem.mean(dim=1, keepdim=True)
     wider = mean.repeat(1, bands, 1, 1) if bands < 3 else torch.cat([stem, mean.repeat(1, bands - 3, 1, 1)], dim=1)
     return wider * (stem.shape[1] / bands)
-
-
-def is_unet(network: object) -> bool:
-    """Whether a network's decoder is the U-Net of segmentation-models-pytorch, whose blocks are stages of one size."""
-    return isinstance(network, smp.Unet)

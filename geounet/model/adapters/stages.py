@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geounet.model.architectures import is_unet
 from geounet.model.plain_unet import PlainUnet
 
 Float32 = npt.NDArray[np.float32]
@@ -29,10 +28,15 @@ def run_stages(network: Any, x: Tensor) -> tuple[list[Tensor], Tensor]:
     if isinstance(network, PlainUnet):
         return network.stages(x)
     encoded = list(network.encoder(x))
-    decoded = _unet_decoder(network.decoder, encoded) if is_unet(network) else [network.decoder(encoded)]
+    decoded = _unet_decoder(network.decoder, encoded) if _is_unet(network) else [network.decoder(encoded)]
     logits: Tensor = network.segmentation_head(decoded[-1])
     stages = [t for t in encoded if t.shape[1] > 0]
     return ([*stages, *decoded] if stages[0] is x else [x, *stages, *decoded]), logits
+
+
+def _is_unet(network: Any) -> bool:
+    """Whether the decoder is the U-Net of segmentation-models-pytorch; by its module, which only one file imports."""
+    return type(network).__module__.startswith("segmentation_models_pytorch.decoders.unet.")
 
 
 def _unet_decoder(decoder: Any, encoded: list[Tensor]) -> list[Tensor]:
