@@ -46,13 +46,15 @@ def everything(scene: str, job: str, scene_bytes: bytes) -> list[tuple[str, str,
         ("DELETE", f"/maps/{GONE}/corrections/1", {}),
         ("POST", f"/maps/{GONE}/corrections", {"json": {"type": "FeatureCollection", "features": []}}),
         ("POST", f"/maps/{GONE}/correct", {"json": {}}),
+        ("POST", f"/scenes/{GONE}/fit", {"json": {}}),
         ("POST", f"/maps/{GONE}/statistics", {"json": {"type": "Polygon", "coordinates": []}}),
     ]
     paths = ["/", "/conformance", "/collections", f"/collections/{job}", f"/collections/{job}/items?limit=5"]
     paths += [f"/collections/{job}/items?bbox=-180,-90,180,90&clip=true", f"/collections/{job}/items/1", "/models"]
     paths += ["/healthz", "/readyz", "/scenes", f"/scenes/{scene}", "/jobs", f"/jobs/{job}", "/maps", f"/maps/{job}"]
     paths += [f"/maps/{job}/tilejson.json", f"/maps/{job}/tiles/0/0/0.png", f"/maps/{job}/point?lon=0&lat=0"]
-    paths += [f"/maps/{job}/item.json", f"/maps/{job}/classes.tif"]
+    paths += [f"/maps/{job}/item.json", f"/maps/{job}/classes.tif", f"/maps/{job}/corrections", "/me"]
+    paths += [f"/scenes/{scene}/picture.png", f"/collections/{job}/tiles", f"/maps/{job}/suggestions"]
     return asked + [("GET", path, {}) for path in paths]
 
 
@@ -72,7 +74,7 @@ def test_the_list_of_requests_is_complete(client: httpx2.Client) -> None:
     told = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     asked = {(method, path) for method, path, _ in everything("scene_id", "job_id", b"")}
     assert len(told) >= 25
-    for method, path in told:
+    for method, path in told - {("GET", "/jobs/events")}:  # a stream without an end; test_jobs_api follows it
         head = path.partition("{")[0]
         assert any(m == method and p.startswith(head) for m, p in asked), (method, path)
 
