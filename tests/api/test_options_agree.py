@@ -102,8 +102,8 @@ def test_messages_name_options_as_their_reader_does() -> None:
         in_json_words("choose with --min-area 1, or --force")
         == "choose with the option min_area_m2 1, or the option force"
     )
-    task = MapTask("/data/scenes/1.tif", "field.tif", "model", "/data/work/7/map", {}, 1000)
-    told = task.for_owner("/data/work/7/area.tif: give its CRS with --assume-crs EPSG:..., not /data/work/7")
+    task = MapTask("/srv/scenes/1.tif", "field.tif", "model", "/srv/work/7/map", {}, 1000)
+    told = task.for_owner("/srv/work/7/area.tif: give its CRS with --assume-crs EPSG:..., not /srv/work/7")
     assert told == "field.tif: give its CRS with the option assume_crs EPSG:..., not the job's folder"
 
 
