@@ -155,7 +155,7 @@ def test_an_answer_that_nobody_reads_is_given_up(strict: Any) -> None:
         with contextlib.suppress(OSError):
             for _ in range(200):
                 connection.sendall(request)
-        ends = time.monotonic() + 8
+        ends = time.monotonic() + 60
         while time.monotonic() < ends and _held_by(strict, connection):
             time.sleep(0.1)
         assert not _held_by(strict, connection)
