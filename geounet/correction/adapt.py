@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import logsumexp
+from threadpoolctl import threadpool_limits
 
-from geounet.correction.fit import STRENGTHS, Fitted, Samples, Scaling, cross_validated, fit, loss
+from geounet.correction.fit import STRENGTHS, Fitted, Samples, Scaling, Span, cross_validated, fit, loss
 from geounet.model.adapters.file import NEW_CLASS, Float32
 
 Index = npt.NDArray[np.int64]
@@ -74,15 +75,20 @@ class Checked:
 
 def adapted(samples: Samples, background: Float32, block: Index) -> tuple[Fitted, Checked]:
     """The adapter of the strength that does best on blocks it did not see; `block` (n,) names each sample's."""
-    scaling = Scaling.of(np.concatenate([samples.features, background]))
+    # Many small products: threads that wait for each other take five times as long as one.
+    with threadpool_limits(1, user_api="blas"):
+        return _adapted(samples, Scaling.of(np.concatenate([samples.features, background])), block)
+
+
+def _adapted(samples: Samples, scaling: Scaling, block: Index) -> tuple[Fitted, Checked]:
+    span = Span.of(samples, scaling)
     if len(np.unique(samples.group)) < _FEW or len(np.unique(block)) < 2:
-        held = cross_validated(samples, scaling, USUAL_STRENGTH, block) if len(np.unique(block)) > 1 else samples.prior
-        return fit(samples, scaling, USUAL_STRENGTH), _checked(samples, held)
-    tried = {strength: cross_validated(samples, scaling, strength, block) for strength in STRENGTHS}
+        held = cross_validated(samples, span, USUAL_STRENGTH, block) if len(np.unique(block)) > 1 else samples.prior
+        return fit(samples, span, scaling, USUAL_STRENGTH), _checked(samples, held)
+    tried = {strength: cross_validated(samples, span, strength, block) for strength in STRENGTHS}
     best = min(STRENGTHS, key=lambda strength: loss(tried[strength], samples.target, samples.weight))
-    return replace(fit(samples, scaling, best), temperature=_temperature(samples, tried[best])), _checked(
-        samples, tried[best]
-    )
+    made = replace(fit(samples, span, scaling, best), temperature=_temperature(samples, tried[best]))
+    return made, _checked(samples, tried[best])
 
 
 def blocks_of(rows: Index, cols: Index, scene: int = 0) -> Index:

@@ -80,25 +80,35 @@ class Fitted:
         return np.asarray(prior + features.astype(np.float64) @ self.weight.T + self.bias, dtype=np.float64)
 
 
-def fit(samples: Samples, scaling: Scaling, strength: float) -> Fitted:
+@dataclass(frozen=True)
+class Span:
+    """The samples' features in the space that they span: `reduced` (n, r) = scaled features @ `basis`.T, (r, channels).
+
+    The best weights lie in it: with fewer samples than channels that is the smaller problem.
+    """
+
+    reduced: Float
+    basis: Float
+
+    @classmethod
+    def of(cls, samples: Samples, scaling: Scaling) -> "Span":
+        """Once for all strengths and folds: the decomposition is most of their work."""
+        left, singular, right = np.linalg.svd(_with_one(scaling.apply(samples.features)), full_matrices=False)
+        kept = singular > 1e-6 * singular[0]
+        return cls(left[:, kept] * singular[kept], right[kept])
+
+
+def fit(samples: Samples, span: Span, scaling: Scaling, strength: float) -> Fitted:
     """The adapter of one strength."""
-    scaled = _with_one(scaling.apply(samples.features))
-    # The best weights lie in the span of the samples: with fewer samples than channels that is the smaller problem.
-    left, singular, right = np.linalg.svd(scaled, full_matrices=False)
-    kept = singular > 1e-6 * singular[0]
-    inner = _solve(left[:, kept] * singular[kept], samples, strength)
-    weights = inner @ right[kept]
+    weights = _solve(span.reduced, samples, strength) @ span.basis
     weight = (weights[:, :-1] / scaling.spread).astype(np.float32)
     bias = weights[:, -1] - weight.astype(np.float64) @ scaling.mean.astype(np.float64)
     return Fitted(weight, bias.astype(np.float32), strength)
 
 
-def cross_validated(samples: Samples, scaling: Scaling, strength: float, block: Index, folds: int = _FOLDS) -> Float:
+def cross_validated(samples: Samples, span: Span, strength: float, block: Index, folds: int = _FOLDS) -> Float:
     """Logits (n, classes) of every sample by an adapter that saw nothing of its block; `block` (n,) names it."""
-    scaled = _with_one(scaling.apply(samples.features))
-    left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
-    kept = singular > 1e-6 * singular[0]
-    reduced = left[:, kept] * singular[kept]
+    reduced = span.reduced
     out = samples.prior.copy()
     fold = _fold_of(block, folds)
     for number in range(int(fold.max()) + 1):
