@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from geounet.cli.app import app, run
 from geounet.correction.correct import Wishes, correct_map
-from geounet.correction.fit import Samples, Scaling, cross_validated, fit
+from geounet.correction.fit import Samples, Scaling, Span, cross_validated, fit
 from geounet.correction.origin import MapOrigin
 from geounet.correction.suggest import suggest
 from geounet.engines.adapters.stage_runner import open_stage_runner
@@ -311,7 +311,7 @@ def test_the_fit_is_at_its_optimum() -> None:
     """In the reduced space as in the whole: the gradient of the regularised loss is zero there."""
     samples = some_samples()
     scaling = Scaling.of(samples.features)
-    found = fit(samples, scaling, 0.1)
+    found = fit(samples, Span.of(samples, scaling), scaling, 0.1)
     scores = found.scores(samples.features, samples.prior)
     share = np.exp(scores - scores.max(axis=1, keepdims=True))
     share /= share.sum(axis=1, keepdims=True)
@@ -322,7 +322,8 @@ def test_the_fit_is_at_its_optimum() -> None:
 
 def test_a_strong_pull_leaves_the_base_alone() -> None:
     samples = some_samples()
-    found = fit(samples, Scaling.of(samples.features), 1e6)
+    scaling = Scaling.of(samples.features)
+    found = fit(samples, Span.of(samples, scaling), scaling, 1e6)
     np.testing.assert_allclose(found.scores(samples.features, samples.prior), samples.prior, atol=1e-3)
 
 
@@ -331,10 +332,10 @@ def test_what_is_held_out_is_not_seen() -> None:
     samples = some_samples()
     scaling = Scaling.of(samples.features)
     block = np.arange(60) // 6
-    one = cross_validated(samples, scaling, 0.1, block)
+    one = cross_validated(samples, Span.of(samples, scaling), 0.1, block)
     flipped = np.where(block == 3, 1 - samples.target, samples.target)
     other = Samples(samples.features, samples.prior, flipped, samples.weight, samples.group)
-    np.testing.assert_allclose(cross_validated(other, scaling, 0.1, block)[block == 3], one[block == 3])
+    np.testing.assert_allclose(cross_validated(other, Span.of(other, scaling), 0.1, block)[block == 3], one[block == 3])
 
 
 # -- the command line ----------------------------------------------------------------------------------------------
